@@ -1,0 +1,1 @@
+"""A synthetic radiology department, drawn and written by the project itself."""

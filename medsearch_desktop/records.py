@@ -1,0 +1,324 @@
+"""What travels between the rooms: frozen records, no behaviour beyond a derived name.
+
+Identifiers are those of DICOM where DICOM has one. Dates are calendar dates without a time zone,
+ages are years, character ranges are half-open offsets into `Report.text`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+
+class FileKind(StrEnum):
+    """What a file's content is, whatever its name says."""
+
+    DICOM = "dicom"
+    RASTER = "raster"
+    REPORT = "report"
+    OTHER = "other"
+
+
+class Assertion(StrEnum):
+    """What a report says about a mention."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+    HISTORICAL = "historical"
+    FAMILY = "family"
+    HYPOTHETICAL = "hypothetical"
+
+
+class Category(StrEnum):
+    """What sort of thing a mention names."""
+
+    SIGN = "Sign"
+    DIAGNOSIS = "Diagnosis"
+    SYMPTOM = "Symptom"
+    ANATOMY = "Anatomy"
+    DEVICE = "Device"
+    PROCEDURE = "Procedure"
+
+
+class LinkRule(StrEnum):
+    """How a report was joined to its study, strongest first."""
+
+    STUDY_UID = "StudyInstanceUID"
+    ACCESSION_NUMBER = "AccessionNumber"
+    STUDY_ID = "StudyID"
+    FOLDER = "folder"
+    FILE_NAME = "file name"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file as the disk shows it.
+
+    `path` is absolute; bytes of a name that are not UTF-8 are kept as surrogate escapes.
+    `sha256` is lower-case hexadecimal, empty until the content had to be read.
+    """
+
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    kind: FileKind = FileKind.OTHER
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image: a single-frame DICOM instance, one frame of a multi-frame one, or a raster file.
+
+    `image_id` is the SOPInstanceUID, with `#frame` (from 1) appended when the instance has
+    several frames. Raster files get UIDs under 2.25 that are derived from their content.
+    `frame` is 0-based. `pixel_error` says why the pixels could not be decoded; such an image has
+    metadata but neither thumbnail nor vector.
+    """
+
+    image_id: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    frame: int = 0
+    number_of_frames: int = 1
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    patient_id: str = ""
+    patient_sex: str = ""
+    patient_age: float | None = None
+    accession_number: str = ""
+    study_id: str = ""
+    study_date: date | None = None
+    study_description: str = ""
+    series_description: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    modality: str = ""
+    view_position: str = ""
+    body_part: str = ""
+    laterality: str = ""
+    manufacturer: str = ""
+    rows: int = 0
+    columns: int = 0
+    bits_stored: int = 0
+    photometric_interpretation: str = ""
+    pixel_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a report; `text[start:end]` is its body without the heading.
+
+    `name` is the canonical upper-case name (FINDINGS, IMPRESSION, INDICATION, COMPARISON,
+    TECHNIQUE, EXAMINATION, HISTORY, ADDENDUM, ...); text before or without any heading is
+    FINDINGS in a report that names none and PREAMBLE in one that does.
+    """
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A candidate concept for a mention, with its score from 0 to 1."""
+
+    cui: str
+    icd10cm: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One mention in a report.
+
+    `start`/`end` are offsets into `Report.text`, of which `text` is exactly that slice.
+    `finding` is the ChestX-ray14 name when the mention is one of the fourteen. `cue` is the text
+    that decided the assertion, at `cue_start`/`cue_end`; empty when nothing but the mention did.
+    `alternatives` are the runners-up of the linking, best first.
+    """
+
+    text: str
+    start: int
+    end: int
+    section: str
+    category: Category
+    assertion: Assertion
+    finding: str = ""
+    cui: str = ""
+    icd10cm: str = ""
+    title: str = ""
+    score: float = 0.0
+    alternatives: tuple[Code, ...] = ()
+    cue: str = ""
+    cue_start: int = -1
+    cue_end: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One radiology report as text, cut into sections, with what it mentions.
+
+    `study_uid` is None while no study of the library is known to be its own; `link_rule` says
+    how it was found. `encoding` names the codec that decoded the file.
+    """
+
+    report_id: str
+    text: str
+    sections: tuple[Section, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    study_uid: str | None = None
+    link_rule: LinkRule | None = None
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one signal ("text", "image", ...) gave to a hit: its own score, rank and share of the total."""
+
+    signal: str
+    score: float
+    rank: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer: a report with its study's images, or a study that has no report.
+
+    `score` is comparable within one answer only. `highlights` are half-open ranges into
+    `snippet`.
+    """
+
+    report_id: str | None
+    study_uid: str | None
+    image_ids: tuple[str, ...]
+    score: float
+    snippet: str = ""
+    highlights: tuple[tuple[int, int], ...] = ()
+    entities: tuple[Entity, ...] = ()
+    shares: tuple[Share, ...] = ()
+    study_date: date | None = None
+    patient_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VisualHit:
+    """One image near a query image; `score` is the cosine of their vectors."""
+
+    image_id: str
+    score: float
+    study_uid: str
+    report_id: str | None = None
+    modality: str = ""
+    view_position: str = ""
+    study_date: date | None = None
+    path: str = ""
+    thumbnail: str = ""
+    impression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """How one code or finding stands in the documents of an answer; the four counts add up to its total."""
+
+    code: str
+    title: str
+    present: int
+    absent: int
+    uncertain: int
+    not_mentioned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """How many documents of an answer have one value of a field."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """The page of hits asked for, the true total, and the facets of all that match."""
+
+    total: int
+    hits: tuple[Hit, ...]
+    facets: dict[str, tuple[Facet | Bucket, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VisualAnswer:
+    """The nearest images, best first; `nothing_close` when even the first is no nearer than chance."""
+
+    query: str
+    model_id: str
+    hits: tuple[VisualHit, ...]
+    nothing_close: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, or only in part, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestEvent:
+    """One step of an ingest, for whoever shows progress.
+
+    `stage` is "discovered" (once a root, `total` files), "file" (one more file is settled) or
+    "done". Counts are cumulative; `seconds` is the time since the start.
+    """
+
+    stage: str
+    path: str = ""
+    total: int = 0
+    settled: int = 0
+    images: int = 0
+    reports: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSummary:
+    """What an ingest did. The first seven numbers count files; `images` and `reports` count records written."""
+
+    discovered: int = 0
+    indexed: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    removed: int = 0
+    duplicates: int = 0
+    failed: int = 0
+    images: int = 0
+    reports: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    offline: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch ingest --json` prints."""
+        return {
+            "discovered": self.discovered,
+            "indexed": self.indexed,
+            "unchanged": self.unchanged,
+            "updated": self.updated,
+            "removed": self.removed,
+            "duplicates": self.duplicates,
+            "failed": self.failed,
+            "images": self.images,
+            "reports": self.reports,
+            "seconds": round(self.seconds, 3),
+            "failures": [{"path": f.path, "reason": f.reason} for f in self.failures],
+            "offline": list(self.offline),
+        }

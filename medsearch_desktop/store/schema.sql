@@ -1,0 +1,145 @@
+-- The library's tables. Each numbered part runs once, in order, in one transaction with its number.
+-- `*_no` are small integers that are never used twice; the two indexes know rows by them.
+
+-- migration 1
+CREATE SEQUENCE image_no_seq;
+CREATE SEQUENCE study_no_seq;
+CREATE SEQUENCE report_no_seq;
+CREATE SEQUENCE change_seq;
+
+CREATE TABLE roots (
+    path        VARCHAR PRIMARY KEY,
+    online      BOOLEAN NOT NULL,
+    scanned_ns  BIGINT NOT NULL        -- when its last complete scan began, Unix time
+);
+
+-- Every file that was ever looked at and is still there (or offline).
+CREATE TABLE files (
+    path        VARCHAR PRIMARY KEY,   -- absolute; names that are not UTF-8 as 'bytes:' + percent-encoding
+    root        VARCHAR NOT NULL,
+    size        BIGINT NOT NULL,
+    mtime_ns    BIGINT NOT NULL,
+    sha256      VARCHAR NOT NULL,
+    kind        VARCHAR NOT NULL,      -- dicom, raster, report, other
+    state       VARCHAR NOT NULL,      -- indexed, duplicate, failed, ignored
+    checked_ns  BIGINT NOT NULL        -- when its content was last read, Unix time
+);
+
+CREATE TABLE failures (
+    path        VARCHAR PRIMARY KEY,
+    reason      VARCHAR NOT NULL
+);
+
+CREATE TABLE patients (
+    patient_id  VARCHAR PRIMARY KEY,
+    sex         VARCHAR NOT NULL
+);
+
+CREATE TABLE studies (
+    study_no          BIGINT PRIMARY KEY,
+    study_uid         VARCHAR NOT NULL UNIQUE,
+    patient_id        VARCHAR NOT NULL,
+    patient_sex       VARCHAR NOT NULL,
+    patient_age       FLOAT,
+    accession_number  VARCHAR NOT NULL,
+    study_id          VARCHAR NOT NULL,
+    study_date        DATE,
+    study_description VARCHAR NOT NULL
+);
+
+CREATE TABLE series (
+    series_uid         VARCHAR PRIMARY KEY,
+    study_uid          VARCHAR NOT NULL,
+    modality           VARCHAR NOT NULL,
+    series_number      INTEGER,
+    series_description VARCHAR NOT NULL,
+    body_part          VARCHAR NOT NULL,
+    laterality         VARCHAR NOT NULL,
+    manufacturer       VARCHAR NOT NULL
+);
+
+CREATE TABLE images (
+    image_no         BIGINT PRIMARY KEY,
+    image_id         VARCHAR NOT NULL UNIQUE,
+    sop_instance_uid VARCHAR NOT NULL,
+    study_uid        VARCHAR NOT NULL,
+    series_uid       VARCHAR NOT NULL,
+    path             VARCHAR NOT NULL,
+    frame            INTEGER NOT NULL,
+    number_of_frames INTEGER NOT NULL,
+    instance_number  INTEGER,
+    sop_class_uid    VARCHAR NOT NULL,
+    transfer_syntax_uid VARCHAR NOT NULL,
+    view_position    VARCHAR NOT NULL,
+    rows             INTEGER NOT NULL,
+    columns          INTEGER NOT NULL,
+    bits_stored      INTEGER NOT NULL,
+    photometric_interpretation VARCHAR NOT NULL,
+    pixel_error      VARCHAR NOT NULL
+);
+CREATE INDEX images_by_study ON images (study_uid);
+CREATE INDEX images_by_path ON images (path);
+
+-- Beside the image, not in it: an image may have vectors of several models, which never mix.
+CREATE TABLE vectors (
+    image_no  BIGINT NOT NULL,
+    model_id  VARCHAR NOT NULL,
+    vector    FLOAT[1024] NOT NULL
+);
+CREATE INDEX vectors_by_image ON vectors (image_no);
+
+CREATE TABLE reports (
+    report_no        BIGINT PRIMARY KEY,
+    report_id        VARCHAR NOT NULL UNIQUE,
+    study_uid        VARCHAR,
+    link_rule        VARCHAR,
+    path             VARCHAR NOT NULL,
+    encoding         VARCHAR NOT NULL,
+    text             VARCHAR NOT NULL,
+    sections         STRUCT(name VARCHAR, "start" INTEGER, "end" INTEGER)[] NOT NULL,
+    pipeline_version VARCHAR NOT NULL
+);
+CREATE INDEX reports_by_study ON reports (study_uid);
+
+CREATE TABLE entities (
+    report_no    BIGINT NOT NULL,
+    ordinal      INTEGER NOT NULL,
+    text         VARCHAR NOT NULL,
+    "start"      INTEGER NOT NULL,
+    "end"        INTEGER NOT NULL,
+    section      VARCHAR NOT NULL,
+    category     VARCHAR NOT NULL,
+    assertion    VARCHAR NOT NULL,
+    finding      VARCHAR NOT NULL,
+    cui          VARCHAR NOT NULL,
+    icd10cm      VARCHAR NOT NULL,
+    title        VARCHAR NOT NULL,
+    score        FLOAT NOT NULL,
+    alternatives VARCHAR NOT NULL,     -- JSON: [[cui, icd10cm, title, score], ...]
+    cue          VARCHAR NOT NULL,
+    cue_start    INTEGER NOT NULL,
+    cue_end      INTEGER NOT NULL
+);
+CREATE INDEX entities_by_report ON entities (report_no);
+
+-- The user's own words on a study, series, image or report; kept when its target goes.
+CREATE TABLE labels (
+    target_kind  VARCHAR NOT NULL,
+    target_id    VARCHAR NOT NULL,
+    label        VARCHAR NOT NULL,
+    PRIMARY KEY (target_kind, target_id, label)
+);
+
+-- The ledger: what the indexes have still to learn. `no` is an image_no or a doc_no.
+CREATE TABLE changes (
+    seq   BIGINT NOT NULL,
+    kind  VARCHAR NOT NULL,            -- image, document
+    no    BIGINT NOT NULL
+);
+
+-- A document is what a search answers with: a report, or a study that has none.
+CREATE VIEW document_keys AS
+    SELECT report_no * 2 AS doc_no, report_no, report_id, study_uid FROM reports
+    UNION ALL
+    SELECT study_no * 2 + 1, NULL, NULL, study_uid FROM studies
+    WHERE NOT EXISTS (SELECT 1 FROM reports WHERE reports.study_uid = studies.study_uid);
