@@ -46,7 +46,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
     Setting("thumbnail_size", int, 384, "Longer side of a thumbnail, in pixels.", 64, 2048),
     Setting("max_report_bytes", int, 4_000_000, "Largest report file that is read, in bytes.", 1_000, 1_000_000_000),
-    Setting("max_pixels", int, 400_000_000, "Largest image, rows x columns x samples, that is decoded.", 1, 10_000_000_000),
+    Setting(
+        "max_pixels", int, 400_000_000, "Largest image, rows x columns x samples, that is decoded.", 1, 10_000_000_000
+    ),
     Setting("exact_below", int, 4_000, "Vectors up to which visual search is exact.", 0, 10_000_000),
     Setting("search_breadth", int, 200, "Candidates (ef) that approximate visual search weighs.", 10, 10_000),
 )

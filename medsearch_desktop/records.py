@@ -291,7 +291,11 @@ class IngestEvent:
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What an ingest did. The first seven numbers count files; `images` and `reports` count records written."""
+    """What an ingest did. The first seven numbers count files; `images` and `reports` count records written.
+
+    `discovered` is the sum of indexed, unchanged, updated, duplicates, failed and `ignored` (files
+    of other kinds); `removed` counts files that were known and are gone.
+    """
 
     discovered: int = 0
     indexed: int = 0
@@ -303,6 +307,7 @@ class IngestSummary:
     images: int = 0
     reports: int = 0
     seconds: float = 0.0
+    ignored: int = 0
     failures: tuple[Failure, ...] = ()
     offline: tuple[str, ...] = ()
 
@@ -320,5 +325,6 @@ class IngestSummary:
             "reports": self.reports,
             "seconds": round(self.seconds, 3),
             "failures": [{"path": f.path, "reason": f.reason} for f in self.failures],
+            "ignored": self.ignored,
             "offline": list(self.offline),
         }

@@ -93,5 +93,7 @@ def load_densenet121(weights: Path) -> DenseNet121:
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
     network = DenseNet121()
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+    network.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    )
     return network.eval()

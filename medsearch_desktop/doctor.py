@@ -1,0 +1,166 @@
+"""Is everything in order here: decoders, model, language, library, permissions, network; one page.
+
+Each check does a small piece of the real work and says what it saw.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from medsearch_desktop.config import Config
+from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
+from medsearch_desktop.image.decode import decoders
+from medsearch_desktop.image.models import list_models, verify
+from medsearch_desktop.library import MARKER, Library
+from medsearch_desktop.workbench import Workbench
+
+OK, WARNING, FAILURE = "ok", "warning", "failure"
+# Below this much free disk an ingest of a few thousand films may not end.
+LOW_DISK_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the page: what was looked at, how it is, what was seen, what to do."""
+
+    name: str
+    state: str
+    seen: str
+    remedy: str = ""
+
+
+def examine(config: Config) -> list[Check]:
+    """Run all checks and return their outcomes; none raises."""
+    bench = Workbench(config)
+    checks: list[tuple[str, Callable[[], Iterator[Check]]]] = [
+        ("program", _program),
+        ("decoders", _decoders),
+        ("model", lambda: _model(bench)),
+        ("language", lambda: _language(bench)),
+        ("disk", lambda: _disk(config)),
+        ("library", lambda: _library(config)),
+        ("network", _network),
+    ]
+    found = []
+    for name, check in checks:
+        try:
+            found += list(check())
+        except MedSearchError as error:
+            found.append(Check(name, FAILURE, str(error), error.remedy))
+    return found
+
+
+def _program() -> Iterator[Check]:
+    names = ("medsearch-desktop", "pydicom", "onnxruntime", "duckdb", "tantivy", "hnswlib", "spacy", "numpy")
+    versions = []
+    for name in names:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Check("program", FAILURE, f"{name} is not installed", "Install MedSearch Desktop again")
+    yield Check("program", OK, f"Python {platform.python_version()} on {sys.platform}; {', '.join(versions)}")
+
+
+def _decoders() -> Iterator[Check]:
+    for syntax, plugins in decoders().items():
+        if plugins:
+            yield Check("decoder", OK, f"{syntax}: {', '.join(plugins)}")
+        else:
+            yield Check(
+                "decoder", WARNING, f"{syntax}: none", "Images in it are indexed without pixels; install again to mend"
+            )
+
+
+def _model(bench: Workbench) -> Iterator[Check]:
+    for spec in list_models():
+        try:
+            verify(spec)
+        except MedSearchError as error:
+            yield Check("model", FAILURE, str(error), error.remedy)
+            continue
+        chosen = ", in use" if spec.model_id == bench.model.model_id else ""
+        yield Check("model", OK, f"{spec.model_id}: its file is the one of the manifest{chosen}")
+    size = bench.model.preprocessing.size
+    ramp = np.linspace(-2, 2, 3 * size * size, dtype=np.float32).reshape(1, 3, size, size)
+    one = bench.encoder.encode(ramp)[0]
+    both = bench.encoder.encode(np.concatenate([ramp[:, :, ::-1], ramp]))[1]
+    cosine = float(one @ both)
+    state = OK if cosine >= 0.99999 else FAILURE
+    yield Check("model", state, f"the same image alone and in a batch: cosine {cosine:.7f}")
+
+
+def _language(bench: Workbench) -> Iterator[Check]:
+    report = bench.report(b"FINDINGS: No pleural effusion. There is a right pneumothorax.", name="self-test")
+    said = {(entity.finding, entity.assertion.value) for entity in report.entities}
+    expected = {("Effusion", "absent"), ("Pneumothorax", "present")}
+    if expected <= said:
+        yield Check("language", OK, "a sentence with one finding seen and one ruled out is read as such")
+    else:
+        yield Check("language", FAILURE, f"expected {expected}, read {said}", "Install MedSearch Desktop again")
+
+
+def _disk(config: Config) -> Iterator[Check]:
+    place = config.library_path
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    yield Check("disk", OK if free > LOW_DISK_BYTES else WARNING, f"{free / 2**30:.1f} GiB free at {place}")
+
+
+def _library(config: Config) -> Iterator[Check]:
+    path = config.library_path
+    try:
+        library = Library(config)
+    except LibraryNotFoundError:
+        yield Check("library", OK, f"none yet at {path}", "`medsearch ingest FOLDER` makes one")
+        return
+    with library:
+        totals = library.totals()
+        yield Check(
+            "library",
+            OK,
+            f"{path}: {totals.images} images, {totals.reports} reports, {totals.studies} studies,"
+            f" {totals.patients} patients, {totals.failures} failures",
+        )
+        for name, held, expected in (
+            ("image index", library.vectors.count, library.catalogue.vector_count(library.model.model_id)),
+            ("text index", library.fulltext.count(), library.catalogue.document_count()),
+        ):
+            if held == expected:
+                yield Check(name, OK, f"{held} entries, as many as the database has")
+            else:
+                yield Check(
+                    name,
+                    FAILURE,
+                    f"{held} entries, the database has {expected}",
+                    f"Remove {path / 'indexes'}: it is made anew",
+                )
+        for root, online, _ in library.catalogue.roots():
+            yield Check("folder", OK if online else WARNING, f"{root} is {'there' if online else 'offline'}")
+    for file, most in ((path, 0o700), (path / "library.duckdb", 0o600), (path / MARKER, 0o600)):
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & ~most and sys.platform != "win32":
+            yield Check("permissions", WARNING, f"{file} has mode {mode:o}", f"chmod {most:o} {file}")
+        else:
+            yield Check("permissions", OK, f"{file} has mode {mode:o}")
+
+
+def _network() -> Iterator[Check]:
+    try:
+        import psutil
+
+        own = [c for c in psutil.Process().net_connections("inet") if c.status != "NONE"]
+        seen = f"{len(own)} sockets are open" if own else "no socket is open"
+        yield Check("network", WARNING if own else OK, f"{seen} in this process; nothing is sent anywhere")
+    except ImportError:
+        yield Check("network", OK, "sockets were not counted (psutil is not installed); nothing is sent anywhere")
+    yield Check("network", OK, f"IPv6 loopback {'available' if socket.has_ipv6 else 'absent'}; sync is not configured")

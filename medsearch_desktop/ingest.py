@@ -1,0 +1,446 @@
+"""The conveyor from source to store: discover, decode, embed or extract, write.
+
+Worker threads read, decode and draw a bounded number of files ahead; one consumer takes them in
+order, feeds the model in batches and commits whole files. Nothing is kept outside the database,
+so an ingest that was cut off goes on where it was when it is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.config import Config
+from medsearch_desktop.errors import DecodeError, NoPixelsError, ReportError, SourceError
+from medsearch_desktop.image.decode import decode, read_tags
+from medsearch_desktop.image.embed import ImageEncoder
+from medsearch_desktop.image.models import ModelSpec
+from medsearch_desktop.image.preprocess import thumbnail, to_tensor
+from medsearch_desktop.records import Failure, FileKind, Image, IngestEvent, IngestSummary, LinkRule, Report, SourceFile
+from medsearch_desktop.report.formats import read_text
+from medsearch_desktop.report.reader import PIPELINE_VERSION, ReportReader
+from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
+from medsearch_desktop.source.folder import walk_all
+from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint
+from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, sniff_bytes, unreadable
+from medsearch_desktop.store.catalogue import Catalogue, FileRow
+from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
+from medsearch_desktop.store.thumbnails import Thumbnails
+
+# Files up to this size are read once, hashed and decoded from memory; larger ones are streamed.
+READ_WHOLE_BELOW = 64 << 20
+# A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
+FILES_PER_COMMIT = 64
+HEADERS_PER_COMMIT = 1024
+SECONDS_PER_COMMIT = 2.0
+
+OnEvent = Callable[[IngestEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker made of one file, before the model and the database have seen it.
+
+    `drawn` is false when the content was known already and nothing was decoded.
+    """
+
+    file: SourceFile
+    checked_ns: int
+    drawn: bool = True
+    reason: str = ""
+    images: tuple[Image, ...] = ()
+    thumbnails: tuple[bytes | None, ...] = ()
+    tensors: tuple[NDArray[np.float32] | None, ...] = ()
+    report: Report | None = None
+
+
+@dataclass
+class _Run:
+    """The state of one ingest."""
+
+    rows: dict[str, FileRow]
+    changes: Changes
+    metadata_only: bool
+    on_event: OnEvent | None
+    started: float = field(default_factory=time.monotonic)
+    committed: float = field(default_factory=time.monotonic)
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    discovered: int = 0
+    settled: int = 0
+    waiting: list[tuple[Work, Change]] = field(default_factory=list)
+    ready: list[tuple[Outcome, str, tuple[bytes | None, ...]]] = field(default_factory=list)
+
+    def count(self, what: str, path: str) -> None:
+        self.counts[what] += 1
+        self.settled += 1
+        self.tell("file", path)
+
+    def fail(self, path: str, reason: str) -> None:
+        self.failures.append(Failure(path, reason))
+        self.count("failed", path)
+
+    def tell(self, stage: str, path: str = "") -> None:
+        if self.on_event is not None:
+            self.on_event(
+                IngestEvent(
+                    stage=stage,
+                    path=path,
+                    total=self.discovered,
+                    settled=self.settled,
+                    images=self.counts["images"],
+                    reports=self.counts["reports"],
+                    failed=self.counts["failed"],
+                    seconds=time.monotonic() - self.started,
+                )
+            )
+
+    def summary(self) -> IngestSummary:
+        numbers = ("indexed", "unchanged", "updated", "removed", "duplicates", "failed", "images", "reports", "ignored")
+        return IngestSummary(
+            discovered=self.discovered,
+            seconds=time.monotonic() - self.started,
+            failures=tuple(sorted(self.failures, key=lambda failure: failure.path)),
+            offline=self.changes.offline,
+            **{name: self.counts[name] for name in numbers},
+        )
+
+
+class Ingest:
+    """Brings a library up to date with folders; `encoder` and `reader` are asked for only when needed."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        intake: Intake,
+        thumbnails: Thumbnails,
+        config: Config,
+        model: ModelSpec,
+        encoder: Callable[[], ImageEncoder],
+        reader: Callable[[], ReportReader],
+    ) -> None:
+        self._catalogue = catalogue
+        self._intake = intake
+        self._thumbnails = thumbnails
+        self._config = config
+        self._model = model
+        self._encoder = encoder
+        self._reader = reader
+        self._report_ids = catalogue.report_paths()
+        self._taken = set(self._report_ids.values())
+
+    def run(self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None) -> IngestSummary:
+        """Ingest `roots`; see `Library.ingest`."""
+        began_ns = time.time_ns()
+        rows = {row.path: row for row in self._catalogue.files()}
+        known = {
+            row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
+            for row in rows.values()
+        }
+        run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event)
+        pending = self._discover(run)
+        run.tell("discovered")
+        if metadata_only:
+            # Without digests a moved file is a new one: the old record has to make way first.
+            self._remove(run)
+        try:
+            for work in self._read_ahead(pending, run):
+                self._settle(work, run)
+            self._embed(run, all_of_it=True)
+        finally:
+            self._commit(run)
+        if not metadata_only:
+            self._remove(run)
+        for root in run.changes.online:
+            self._intake.set_root(root, online=True, scanned_ns=began_ns)
+        for root in run.changes.offline:
+            self._intake.set_root(root, online=False)
+        if run.counts["indexed"] or run.counts["updated"]:
+            link_reports(self._catalogue, self._intake)
+            self._intake.drop_empty_studies()
+        run.tell("done")
+        return run.summary()
+
+    def _discover(self, run: _Run) -> list[SourceFile]:
+        def problem(path: str, reason: str) -> None:
+            run.changes.blind(path)
+            run.discovered += 1
+            run.fail(path, reason)
+
+        pending = []
+        for file in walk_all(run.changes.online, on_problem=problem):
+            run.discovered += 1
+            verdict = run.changes.judge(file)
+            state = run.rows[file.path].state if file.path in run.rows else ""
+            if verdict is None or (state == METADATA and not run.metadata_only):
+                pending.append(file)
+            else:
+                run.count("ignored" if state == IGNORED else "unchanged", file.path)
+        return pending
+
+    def _read_ahead(self, files: Sequence[SourceFile], run: _Run) -> Iterator[Work]:
+        threads = self._config.thread_count
+        read = self._read_header if run.metadata_only else self._read
+        known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
+        ahead: deque[Future[Work]] = deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+            try:
+                for file in files:
+                    ahead.append(pool.submit(read, file, known_content))
+                    if len(ahead) >= 2 * threads + self._config.batch_size:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _read(self, file: SourceFile, known_content: set[str]) -> Work:
+        checked_ns = time.time_ns()
+        try:
+            data = _content(file)
+            head = data[:HEAD_BYTES] if data is not None else _head(file)
+            sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
+        except SourceError as error:
+            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=error.message)
+        size = len(data) if data is not None else file.size
+        kind = sniff_bytes(head, size=size, name=file.path)
+        file = replace(file, kind=kind, sha256=sha256)
+        if kind is FileKind.OTHER:
+            return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=size))
+        if kind is FileKind.REPORT:
+            return self._read_report(file, checked_ns, data)
+        if sha256 in known_content:
+            return Work(file, checked_ns, drawn=False)
+        return self._draw(file, checked_ns, data)
+
+    def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
+        source = io.BytesIO(data) if data is not None else file.path
+        hint = study_hint(file.path, file.root)
+        try:
+            decoded = decode(
+                source,
+                name=file.path,
+                sha256=file.sha256,
+                max_frames=self._config.max_frames,
+                max_pixels=self._config.max_pixels,
+                study_hint=hint,
+            )
+        except NoPixelsError as error:
+            # No picture, but a study, a patient and a date: what the header says can still be asked for.
+            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=error.message)
+            return Work(file, checked_ns, reason=error.message, images=(image,), thumbnails=(None,), tensors=(None,))
+        except (DecodeError, OSError) as error:
+            return Work(file, checked_ns, reason=getattr(error, "message", str(error)))
+        reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
+        return Work(
+            file,
+            checked_ns,
+            reason=reasons[0] if reasons else "",
+            images=decoded.images,
+            thumbnails=tuple(
+                None if display is None else thumbnail(display, size=self._config.thumbnail_size)
+                for display in decoded.displays
+            ),
+            tensors=tuple(
+                None if display is None else to_tensor(display, self._model.preprocessing)
+                for display in decoded.displays
+            ),
+        )
+
+    def _read_header(self, file: SourceFile, _: set[str]) -> Work:
+        checked_ns = time.time_ns()
+        try:
+            head = _head(file)
+            kind = file.kind if file.kind is FileKind.DICOM else sniff_bytes(head, size=file.size, name=file.path)
+            file = replace(file, kind=kind)
+            if kind is FileKind.REPORT:
+                return self._read_report(file, checked_ns, _content(file))
+            if kind is FileKind.OTHER:
+                return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
+            if kind is FileKind.RASTER:
+                # Without a header its identifiers come from its content.
+                file = replace(file, sha256=digest(file.path))
+            image = read_tags(
+                file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
+            )
+        except (SourceError, DecodeError) as error:
+            return Work(file, checked_ns, reason=error.message)
+        return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
+
+    def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
+        limit = self._config.max_report_bytes
+        try:
+            text, encoding = read_text(data if data is not None else _head(file), name=file.path, max_bytes=limit)
+        except ReportError as error:
+            return Work(file, checked_ns, reason=str(error.message))
+        return Work(file, checked_ns, report=self._reader().read(text, report_id="", encoding=encoding))
+
+    def _settle(self, work: Work, run: _Run) -> None:
+        file = work.file
+        if not file.sha256:
+            change = Change.CHANGED if file.path in run.rows else Change.NEW
+            self._take(work, change, run)
+            return
+        verdict = run.changes.settle(file)
+        self._hand_over(verdict.known, verdict.heir, run)
+        row = run.rows.get(file.path)
+        if verdict.change is Change.UNCHANGED and row is not None and row.state != METADATA:
+            self._intake.touch([file], checked_ns=work.checked_ns)
+            run.count("ignored" if row.state == IGNORED else "unchanged", file.path)
+        elif verdict.change is Change.DUPLICATE and not _own_report(work, verdict):
+            self._put(Outcome(file, DUPLICATE, work.checked_ns), "duplicates", run)
+        elif verdict.change is Change.MOVED:
+            state = run.rows[verdict.other].state if verdict.other in run.rows else INDEXED
+            if (report_id := self._report_ids.pop(verdict.other, None)) is not None:
+                self._report_ids[file.path] = report_id
+            what = "ignored" if state == IGNORED else "updated"
+            self._put(Outcome(file, state, work.checked_ns, moved_from=verdict.other), what, run)
+        else:
+            if not work.drawn:
+                work = self._draw(file, work.checked_ns, _content(file))
+            self._take(work, verdict.change, run)
+
+    def _take(self, work: Work, change: Change, run: _Run) -> None:
+        if any(tensor is not None for tensor in work.tensors):
+            run.waiting.append((work, change))
+            self._embed(run, all_of_it=False)
+        else:
+            self._finish(work, change, tuple(None for _ in work.images), run)
+
+    def _embed(self, run: _Run, *, all_of_it: bool) -> None:
+        tensors = [tensor for work, _ in run.waiting for tensor in work.tensors if tensor is not None]
+        if not tensors or (len(tensors) < self._config.batch_size and not all_of_it):
+            return
+        vectors = iter(self._encoder().encode(np.stack(tensors)))
+        for work, change in run.waiting:
+            own = tuple(None if tensor is None else next(vectors) for tensor in work.tensors)
+            self._finish(work, change, own, run)
+        run.waiting.clear()
+
+    def _finish(self, work: Work, change: Change, vectors: tuple[NDArray[np.float32] | None, ...], run: _Run) -> None:
+        state, what = INDEXED, "updated" if change is Change.CHANGED else "indexed"
+        if work.reason:
+            state, what = FAILED, "failed"
+        elif work.file.kind is FileKind.OTHER:
+            state, what = IGNORED, "ignored"
+        elif run.metadata_only and work.report is None:
+            state = METADATA
+        report = work.report and replace(work.report, report_id=self._report_id(work.file.path))
+        outcome = Outcome(
+            work.file, state, work.checked_ns, reason=work.reason, images=work.images, vectors=vectors, report=report
+        )
+        self._put(outcome, what, run, work.thumbnails)
+
+    def _put(self, outcome: Outcome, what: str, run: _Run, thumbnails: tuple[bytes | None, ...] = ()) -> None:
+        run.ready.append((outcome, what, thumbnails))
+        limit = HEADERS_PER_COMMIT if run.metadata_only else FILES_PER_COMMIT
+        if len(run.ready) >= limit or time.monotonic() - run.committed > SECONDS_PER_COMMIT:
+            self._commit(run)
+
+    def _commit(self, run: _Run) -> None:
+        ready, run.ready = run.ready, []
+        if ready:
+            settled = self._intake.write(
+                [outcome for outcome, _, _ in ready],
+                model_id=self._model.model_id,
+                pipeline_version=PIPELINE_VERSION,
+            )
+            for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
+                # After the commit: a conflicting file must not overwrite the picture of the one that stays.
+                for image, picture in zip(outcome.images, pictures, strict=bool(outcome.images)):
+                    if picture is not None:
+                        self._thumbnails.write(image.image_id, picture)
+                run.counts["images"] += len(outcome.images)
+                run.counts["reports"] += outcome.report is not None
+                if outcome.reason:
+                    run.fail(outcome.file.path, outcome.reason)
+                elif what:
+                    run.count(what, outcome.file.path)
+        run.committed = time.monotonic()
+
+    def _hand_over(self, known: KnownFile | None, heir: str, run: _Run) -> bool:
+        """Give the records of a content that leaves its path to a duplicate elsewhere."""
+        row = run.rows.get(heir)
+        if known is None or row is None or row.state != DUPLICATE:
+            return False
+        file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
+        self._put(Outcome(file, known.state, row.checked_ns, moved_from=known.path), "", run)
+        return True
+
+    def _remove(self, run: _Run) -> None:
+        gone = []
+        for removal in run.changes.finish():
+            if not self._hand_over(removal.known, removal.heir, run):
+                gone.append(removal.known.path)
+            run.counts["removed"] += 1
+        self._commit(run)
+        images = self._catalogue.image_ids_of(gone)
+        self._intake.remove(gone)
+        self._thumbnails.remove(images)
+
+    def _report_id(self, path: str) -> str:
+        """Return the identifier of the report in that file: its name, told apart where that is taken."""
+        if path not in self._report_ids:
+            stem = Path(path).stem.encode("utf-8", "replace").decode("utf-8")
+            apart = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            report_id = stem if stem not in self._taken else f"{stem}-{apart}"
+            self._taken.add(report_id)
+            self._report_ids[path] = report_id
+        return self._report_ids[path]
+
+
+def link_reports(catalogue: Catalogue, intake: Intake) -> int:
+    """Join every report that has no study yet to the one it belongs to; return how many were joined.
+
+    Runs over all reports without a study, so images may come before or after their report.
+    """
+    unlinked = catalogue.unlinked_reports()
+    if not unlinked:
+        return 0
+    images = (ImageRow(*row) for row in catalogue.study_places())
+    directory = StudyDirectory(images, catalogue.report_paths())
+    links: list[tuple[str, str | None, LinkRule | None]] = []
+    for report_id, path, root, head in unlinked:
+        found = directory.find(report_keys(path, root, head))
+        if found is not None:
+            links.append((report_id, *found))
+    intake.link_reports(links)
+    return len(links)
+
+
+def _own_report(work: Work, verdict: Verdict) -> bool:
+    """Whether a report of the same words as another is one of its own: normal films read alike."""
+    if work.report is None:
+        return False
+    own, other = Path(work.file.path), Path(verdict.other)
+    return (own.name, own.parent.name) != (other.name, other.parent.name)
+
+
+def _content(file: SourceFile) -> bytes | None:
+    """Return the whole file, or None when it is to be streamed."""
+    if file.size > READ_WHOLE_BELOW:
+        return None
+    try:
+        with open_regular(file.path) as handle:
+            return handle.read()
+    except OSError as error:
+        raise unreadable(file.path, error) from error
+
+
+def _head(file: SourceFile) -> bytes:
+    try:
+        with open_regular(file.path) as handle:
+            return handle.read(HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(file.path, error) from error

@@ -1,0 +1,58 @@
+"""The tables of words that ship with the package: tab-separated, one header line, `#` begins a comment line."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from functools import lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+_GROUP = re.compile(r"\(([^()]*)\)")
+
+
+def _folder() -> Traversable:
+    return resources.files("medsearch_desktop.report") / "data"
+
+
+def read_table(name: str) -> tuple[dict[str, str], ...]:
+    """Return the rows of one table as mappings from column to cell; missing cells are empty.
+
+    `name` is relative to the package's data folder, with `/` between its parts.
+    """
+    file = _folder().joinpath(*name.split("/"))
+    lines = [line for line in file.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    header = lines[0].split("\t")
+    return tuple(
+        dict(itertools.zip_longest(header, (cell.strip() for cell in line.split("\t")), fillvalue=""))
+        for line in lines[1:]
+    )
+
+
+def term_tables() -> tuple[str, ...]:
+    """Return the names of the lexicon's tables, sorted."""
+    return tuple(sorted(f"terms/{file.name}" for file in (_folder() / "terms").iterdir() if file.name.endswith(".tsv")))
+
+
+@lru_cache(maxsize=1)
+def tables_digest() -> str:
+    """Return 12 hexadecimal digits that change whenever a table does, on every platform alike."""
+    digest = hashlib.sha256()
+    others = sorted(file.name for file in _folder().iterdir() if file.name.endswith(".tsv"))
+    for name in (*others, *term_tables()):
+        for row in read_table(name):
+            digest.update(repr(sorted(row.items())).encode())
+    return digest.hexdigest()[:12]
+
+
+def expand(pattern: str) -> tuple[str, ...]:
+    """Return every phrase that a pattern stands for: `(a|b|) c` is `a c`, `b c` and `c`."""
+    match = _GROUP.search(pattern)
+    if match is None:
+        return (" ".join(pattern.split()),)
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    phrases = itertools.chain.from_iterable(
+        expand(f"{before}{option}{after}") for option in match.group(1).split("|")
+    )
+    return tuple(dict.fromkeys(phrases))

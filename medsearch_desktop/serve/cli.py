@@ -1,0 +1,313 @@
+"""`medsearch`: the command line. Exit 0 done, 1 the operation failed, 2 usage.
+
+With `--json` stdout holds only JSON; progress and messages go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsearch_desktop import __version__
+from medsearch_desktop.errors import MedSearchError
+
+if TYPE_CHECKING:
+    from medsearch_desktop.config import Config
+    from medsearch_desktop.library import Library
+
+EPILOG = """\
+a question:  effusion AND NOT pneumothorax modality:CR view:PA age:>60 date:2024-01..2024-06
+             "pleural effusion"  effus*  (a OR b)  icd:J90  present:pneumothorax  absent:"pleural effusion"
+             uncertain:nodule  like:IMAGE  label:teaching   `medsearch search --fields` lists the fields
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        parser.print_help()
+        return 2
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except MedSearchError as error:
+        print(f"medsearch: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("medsearch: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of the pipe has enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medsearch",
+        description="Search radiology images and reports on this workstation. Not a medical device.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"medsearch {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.add_argument("--library", metavar="DIR", help="folder of the library (default: the user's own)")
+        sub.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", _demo, "build and open the demo library: synthetic studies with reports")
+    demo.add_argument("--no-window", action="store_true", help="do not open the window")
+    demo.add_argument("--studies", type=_positive, default=120, metavar="N", help="synthetic studies (%(default)s)")
+
+    ingest = command("ingest", _ingest, "bring the library up to date with folders of DICOM and reports")
+    ingest.add_argument("paths", nargs="+", metavar="PATH")
+    ingest.add_argument("--metadata-only", action="store_true", help="read headers and reports, no pixels: fast")
+    ingest.add_argument("--threads", type=_positive, metavar="N", help="processor cores to use (default: all)")
+
+    search = command("search", _search, "find reports and studies by words, codes, fields and images")
+    search.add_argument("query", nargs="?", default="", metavar="QUERY")
+    search.add_argument("-k", type=_positive, default=10, metavar="N", help="hits a page (%(default)s)")
+    search.add_argument("--offset", type=_not_negative, default=0, metavar="N", help="hits to skip (%(default)s)")
+    search.add_argument("--sort", choices=["score", "date", "date-", "patient"], default="score")
+    search.add_argument("--fields", action="store_true", help="list the fields of the query language and exit")
+
+    similar = command("similar", _similar, "find the images that look like one: an image id or any image file")
+    similar.add_argument("image", metavar="IMAGE")
+    similar.add_argument("-k", type=_positive, default=10, metavar="N", help="images (%(default)s)")
+    similar.add_argument("--roi", type=_region, metavar="X,Y,W,H", help="ask by this part of the image, in its pixels")
+    similar.add_argument("--where", default="", metavar="QUERY", help="only among images that match")
+
+    facets = command("facets", _facets, "count codes and fields: seen, ruled out, uncertain, never mentioned")
+    facets.add_argument("query", nargs="?", default="", metavar="QUERY")
+
+    extract = command("extract", _extract, "read a report: sections, entities, assertions, codes")
+    extract.add_argument("file", metavar="FILE|-")
+    extract.add_argument(
+        "--jsonl", action="store_true", help='one {"report_id","text"} a line in, one answer a line out'
+    )
+
+    code = command("code", _code, "find the ICD-10-CM code of phrases")
+    code.add_argument("phrases", nargs="+", metavar="PHRASE")
+
+    embed = command("embed", _embed, "write the vectors of image files to an .npz file")
+    embed.add_argument("files", nargs="+", metavar="FILE")
+    embed.add_argument("-o", "--output", required=True, metavar="OUT.npz")
+
+    failures = command("failures", _failures, "list what could not be indexed, and why")
+    failures.add_argument("--retry", action="store_true", help="try each of them again")
+
+    command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers X,Y,W,H") from error
+    return x, y, width, height
+
+
+def _config(options: argparse.Namespace) -> Config:
+    from medsearch_desktop.config import load_config
+
+    return load_config({"library": options.library, "threads": getattr(options, "threads", None)})
+
+
+def _open(options: argparse.Namespace, *, create: bool = False) -> Library:
+    from medsearch_desktop.library import Library
+
+    return Library(_config(options), create=create)
+
+
+def _print_json(value: Any) -> None:
+    # Names on disk that are not UTF-8 hold surrogates, which only the escaped form can carry.
+    print(json.dumps(value, ensure_ascii=True, default=str))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve.tour import run_demo
+
+    return run_demo(_config(options), studies=options.studies, as_json=options.json)
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve.show import Progress, show_summary
+
+    with _open(options, create=True) as library, Progress() as progress:
+        summary = library.ingest(options.paths, metadata_only=options.metadata_only, on_event=progress)
+    if options.json:
+        _print_json(summary.as_json())
+    else:
+        show_summary(summary)
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+
+    if options.fields:
+        show.show_fields(as_json=options.json)
+        return 0
+    with _open(options) as library:
+        answer = library.search(options.query, k=options.k, offset=options.offset, sort=options.sort, with_facets=True)
+    if options.json:
+        _print_json(show.search_json(answer))
+    else:
+        show.show_hits(answer, offset=options.offset)
+    return 0
+
+
+def _similar(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+
+    with _open(options) as library:
+        answer = library.similar(options.image, k=options.k, roi=options.roi, where=options.where)
+    if options.json:
+        _print_json(show.similar_json(answer))
+    else:
+        show.show_similar(answer)
+    return 0
+
+
+def _facets(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+
+    with _open(options) as library:
+        found = library.facets(options.query)
+    if options.json:
+        _print_json(show.facets_json(found))
+    else:
+        show.show_facets(found)
+    return 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+    from medsearch_desktop.workbench import Workbench
+
+    bench = Workbench(_config(options))
+    if options.jsonl:
+        return _extract_lines(options.file, bench.reader)
+    whole = options.file == "-"
+    report = bench.report(sys.stdin.buffer.read(), name="-") if whole else bench.read_report(options.file)
+    if options.json:
+        _print_json(bench.extract(report))
+    else:
+        show.show_report(report)
+    return 0
+
+
+def _extract_lines(file: str, reader: Any) -> int:
+    from medsearch_desktop.errors import ReportError, SourceError
+    from medsearch_desktop.report.reader import extract_json
+
+    try:
+        source = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})", item=file) from error
+    with source as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                report_id, text = str(row["report_id"]), row["text"]
+                if not isinstance(text, str):
+                    raise TypeError
+            except (ValueError, KeyError, TypeError) as error:
+                raise ReportError(
+                    'is not an object with "report_id" and "text"', item=f"{file}, line {number}"
+                ) from error
+            _print_json(extract_json(reader.read(text, report_id=report_id)))
+    return 0
+
+
+def _code(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+    from medsearch_desktop.workbench import Workbench
+
+    rows = Workbench(_config(options)).code(options.phrases)
+    if options.json:
+        _print_json(rows)
+    else:
+        show.show_codes(rows)
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+    from medsearch_desktop.workbench import Workbench
+
+    bench = Workbench(_config(options))
+    vectors = bench.embed(options.files)
+    show.write_vectors(options.output, vectors, options.files, model_id=bench.model.model_id)
+    if options.json:
+        _print_json({"output": options.output, "vectors": len(vectors), "model_id": bench.model.model_id})
+    else:
+        print(f"{len(vectors)} vectors of model {bench.model.model_id} are in {options.output}")
+    return 0
+
+
+def _failures(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve import show
+
+    with _open(options) as library:
+        if options.retry:
+            with show.Progress() as progress:
+                library.retry_failures(on_event=progress)
+        failures = library.failures()
+    if options.json:
+        _print_json([{"path": failure.path, "reason": failure.reason} for failure in failures])
+    else:
+        show.show_failures(failures)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from medsearch_desktop.doctor import FAILURE, examine
+    from medsearch_desktop.serve import show
+
+    checks = examine(_config(options))
+    ok = all(check.state != FAILURE for check in checks)
+    if options.json:
+        _print_json(
+            {
+                "ok": ok,
+                "checks": [{"name": c.name, "state": c.state, "seen": c.seen, "remedy": c.remedy} for c in checks],
+            }
+        )
+    else:
+        show.show_checks(checks)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

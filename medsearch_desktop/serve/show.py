@@ -1,0 +1,314 @@
+"""What the command line prints: tables for people, the objects of the CLI contract for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from medsearch_desktop.errors import SourceError
+from medsearch_desktop.records import (
+    Assertion,
+    Bucket,
+    Entity,
+    Facet,
+    Failure,
+    IngestEvent,
+    IngestSummary,
+    Report,
+    SearchAnswer,
+    VisualAnswer,
+)
+
+if TYPE_CHECKING:
+    from medsearch_desktop.doctor import Check
+
+_COLOURS = {
+    Assertion.PRESENT: "bold red",
+    Assertion.ABSENT: "green",
+    Assertion.UNCERTAIN: "yellow",
+}
+_MOST_ROWS = 15
+
+Facets = Mapping[str, Sequence[Facet | Bucket]]
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+class Progress:
+    """A bar on stderr while an ingest runs: files, images a second, time left. Silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: IngestEvent) -> None:
+        """Take note of one step; the bar is drawn at most ten times a second."""
+        if event.stage == "file" and event.seconds - self._shown < 0.1:
+            return
+        self._shown = event.seconds
+        rate = f"{event.images / event.seconds:.1f} images/s" if event.seconds else ""
+        if self._task is None:
+            self._task = self._bar.add_task("files", total=None, rate=rate)
+        total = event.total if event.stage != "file" or event.total >= event.settled else None
+        self._bar.update(self._task, completed=event.settled, total=total, rate=rate)
+
+
+def show_summary(summary: IngestSummary) -> None:
+    """Print what an ingest did."""
+    console = _console()
+    rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
+    console.print(
+        f"{summary.discovered} files in {summary.seconds:.1f} s: {summary.indexed} indexed,"
+        f" {summary.unchanged} unchanged, {summary.updated} updated, {summary.removed} removed, {summary.duplicates} duplicates,"
+        f" {summary.failed} failed, {summary.ignored} of other kinds."
+    )
+    if summary.images or summary.reports:
+        console.print(f"{summary.images} images and {summary.reports} reports were written{rate}.")
+    for root in summary.offline:
+        console.print(Text(f"{root} is not there: its records are kept until it is back.", "yellow"))
+    if summary.discovered and summary.discovered == summary.ignored:
+        console.print("Nothing here is DICOM, a PNG or JPEG image, or a report (.txt).")
+    elif not summary.discovered and not summary.offline:
+        console.print("The folder is empty.")
+    if summary.failures:
+        show_failures(summary.failures[:_MOST_ROWS])
+        if len(summary.failures) > _MOST_ROWS:
+            console.print(f"... and {len(summary.failures) - _MOST_ROWS} more: `medsearch failures` lists them all.")
+
+
+def show_failures(failures: Sequence[Failure]) -> None:
+    """Print files and why they could not be indexed."""
+    if not failures:
+        _console().print("Everything that was found could be indexed.")
+        return
+    table = Table("file", "why", title="could not be indexed", title_justify="left")
+    for failure in failures:
+        table.add_row(Text(_printable(failure.path), overflow="fold"), Text(failure.reason))
+    _console().print(table)
+
+
+def show_hits(answer: SearchAnswer, *, offset: int) -> None:
+    """Print a page of hits, best first, and the facets of all that match."""
+    console = _console()
+    first, last = offset + 1, offset + len(answer.hits)
+    page = f", {first} to {last} shown" if answer.hits and (offset or last < answer.total) else ""
+    console.print(f"{answer.total} {'document' if answer.total == 1 else 'documents'}{page}")
+    for note in answer.notes:
+        console.print(Text(note, "yellow"))
+    for rank, hit in enumerate(answer.hits, start=first):
+        head = Text(f"{rank:>3}. ", "bold")
+        head.append(_printable(hit.report_id or hit.study_uid or ""), "bold cyan")
+        head.append(f"   {hit.study_date or ''}   score {hit.score:.3f}")
+        if len(hit.shares) > 1:
+            head.append("   " + ", ".join(f"{share.signal} {share.share:.0%}" for share in hit.shares))
+        head.append(f"   {len(hit.image_ids)} images", "dim")
+        console.print(head)
+        body = Text("     ")
+        shift = len(body)
+        body.append(_printable(hit.snippet))
+        for start, end in hit.highlights:
+            body.stylize("bold underline", start + shift, end + shift)
+        console.print(body)
+        if hit.entities:
+            console.print(_entity_line(hit.entities))
+    if answer.facets:
+        show_facets(answer.facets)
+
+
+def _entity_line(entities: Sequence[Entity]) -> Text:
+    line = Text("     ")
+    seen = set()
+    for entity in entities:
+        key = (entity.title or entity.text, entity.assertion)
+        if entity.assertion not in _COLOURS or not entity.icd10cm or key in seen:
+            continue
+        seen.add(key)
+        mark = {Assertion.PRESENT: "+", Assertion.ABSENT: "-", Assertion.UNCERTAIN: "?"}[entity.assertion]
+        line.append(f"{mark}{entity.title or entity.text} ", _COLOURS[entity.assertion])
+        line.append(f"{entity.icd10cm}  ", "dim")
+    return line
+
+
+def show_facets(facets: Facets) -> None:
+    """Print counts: codes and findings with their four states, values of fields."""
+    console = _console()
+    for name, rows in facets.items():
+        if not rows:
+            continue
+        if isinstance(rows[0], Facet):
+            table = Table(name, "title", "seen", "ruled out", "uncertain", "never mentioned", title_justify="left")
+            for row in rows[:_MOST_ROWS]:
+                assert isinstance(row, Facet)
+                counts = (row.present, row.absent, row.uncertain, row.not_mentioned)
+                table.add_row(row.code, row.title, *(str(count) for count in counts))
+            console.print(table)
+        else:
+            values = [f"{_printable(row.value)} {row.count}" for row in rows[:_MOST_ROWS] if isinstance(row, Bucket)]
+            console.print(Text.assemble((f"{name}: ", "bold"), ", ".join(values)))
+
+
+def show_similar(answer: VisualAnswer) -> None:
+    """Print the nearest images, best first."""
+    console = _console()
+    if answer.nothing_close:
+        console.print(Text("Nothing close: the best answer is no nearer than chance pairs of this library.", "yellow"))
+    for rank, hit in enumerate(answer.hits, start=1):
+        head = Text(f"{rank:>3}. ", "bold")
+        head.append(_printable(hit.image_id), "bold cyan")
+        head.append(f"   cosine {hit.score:.4f}   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
+        console.print(head)
+        if hit.impression:
+            console.print(Text(f"     {_printable(hit.impression)}"))
+        console.print(Text(f"     {_printable(hit.thumbnail)}", "dim"))
+
+
+def show_report(report: Report) -> None:
+    """Print a report with its mentions in colour, then each mention with what decided it."""
+    console = _console()
+    body = Text(_printable(report.text))
+    for entity in report.entities:
+        body.stylize(_COLOURS.get(entity.assertion, "dim"), entity.start, entity.end)
+    console.print(body)
+    table = Table("mention", "section", "category", "assertion", "because of", "ICD-10-CM", "title", "score")
+    for entity in report.entities:
+        score = f"{entity.score:.2f}" if entity.icd10cm else ""
+        cells = (entity.text, entity.section, entity.category, entity.assertion, entity.cue, entity.icd10cm)
+        table.add_row(*(escape(_printable(str(cell))) for cell in cells), escape(entity.title), score)
+    console.print(table)
+
+
+def show_codes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the code of each phrase and the runners-up."""
+    table = Table("phrase", "ICD-10-CM", "title", "score", "runners-up")
+    for row in rows:
+        others = "; ".join(f"{o['icd10cm']} {o['title']} {o['score']:.2f}" for o in row["alternatives"])
+        code = row["icd10cm"] or "none is good enough"
+        score = f"{row['score']:.2f}" if row["icd10cm"] else ""
+        table.add_row(escape(row["phrase"]), code, row["title"] or "", score, others)
+    _console().print(table)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Print the doctor's page."""
+    console = _console()
+    colours = {"ok": "green", "warning": "yellow", "failure": "bold red"}
+    for check in checks:
+        line = Text.assemble((f"{check.state:<8}", colours[check.state]), (f"{check.name:<12}", "bold"), check.seen)
+        if check.remedy and check.state != "ok":
+            line.append(f". {check.remedy}", "italic")
+        console.print(line)
+
+
+def show_fields(*, as_json: bool) -> None:
+    """Print the fields of the query language."""
+    from medsearch_desktop.search.filters import FILTERS
+
+    if as_json:
+        import json
+
+        print(json.dumps([{"key": f.key, "aliases": list(f.aliases), "help": f.help} for f in FILTERS]))
+        return
+    table = Table("field", "also", "what it matches")
+    for row in FILTERS:
+        table.add_row(f"{row.key}:", ", ".join(row.aliases), row.help)
+    _console().print(table)
+
+
+def search_json(answer: SearchAnswer) -> dict[str, Any]:
+    """Return the object that `medsearch search --json` prints."""
+    hits = []
+    for hit in answer.hits:
+        row = asdict(hit)
+        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
+        row["highlights"] = [list(span) for span in hit.highlights]
+        hits.append(row)
+    return {
+        "total": answer.total,
+        "hits": hits,
+        "facets": facets_json(answer.facets),
+        "notes": list(answer.notes),
+    }
+
+
+def similar_json(answer: VisualAnswer) -> dict[str, Any]:
+    """Return the object that `medsearch similar --json` prints."""
+    hits = []
+    for hit in answer.hits:
+        row = asdict(hit)
+        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
+        hits.append(row)
+    return {
+        "query": answer.query,
+        "model_id": answer.model_id,
+        "nothing_close": answer.nothing_close,
+        "hits": hits,
+    }
+
+
+def facets_json(facets: Facets) -> dict[str, Any]:
+    """Return the object that `medsearch facets --json` prints."""
+    return {name: [asdict(row) for row in rows] for name, rows in facets.items()}
+
+
+def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str], *, model_id: str) -> None:
+    """Write `vectors` (n, 1024), `paths` (n,) and `model_id` to an .npz file, whole or not at all.
+
+    Raises SourceError when it cannot be written.
+    """
+    target = Path(output)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    names = np.array([_printable(path) for path in paths], dtype=np.str_)
+    try:
+        with part.open("wb") as file:
+            np.savez(file, vectors=vectors, paths=names, model_id=np.array(model_id))
+        part.replace(target)
+    except (OSError, zipfile.BadZipFile) as error:
+        part.unlink(missing_ok=True)
+        raise SourceError(f"cannot be written ({error})", item=output, remedy="Give -o another place") from error
+
+
+def _printable(text: str) -> str:
+    """Return text that any terminal takes: control characters and lone surrogates shown, not sent."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

@@ -1,0 +1,63 @@
+"""`medsearch demo`: draw the synthetic department, index it, ask it one question of each kind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from medsearch_desktop.demo.build import build_demo_source
+from medsearch_desktop.library import Library
+from medsearch_desktop.serve import show
+
+if TYPE_CHECKING:
+    from medsearch_desktop.config import Config
+
+QUESTION = 'present:"pleural effusion" AND NOT present:pneumothorax view:PA'
+
+
+def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
+    """Build the demo library beside its source folder and print two answers from it.
+
+    The source goes into a folder of the library's name with `-source` behind it.
+    """
+    path = config.library_path
+    source = path.with_name(f"{path.name}-source")
+    print(f"Drawing {studies} synthetic studies in {source} ...", file=sys.stderr)
+    build_demo_source(source, studies=studies)
+    with Library(config, create=True) as library:
+        with show.Progress() as progress:
+            summary = library.ingest([source], on_event=progress)
+        text = library.search(QUESTION, k=3)
+        image_id = text.hits[0].image_ids[0]
+        visual = library.similar(image_id, k=3)
+        if as_json:
+            print(
+                json.dumps(
+                    {
+                        "library": str(path),
+                        "source": str(source),
+                        "ingest": summary.as_json(),
+                        "search": show.search_json(text),
+                        "similar": show.similar_json(visual),
+                    },
+                    default=str,
+                )
+            )
+            return 0
+        show.show_summary(summary)
+        print(f"\nBy words and fields:  medsearch search --library {path} '{QUESTION}'\n")
+        show.show_hits(text, offset=0)
+        for hit in text.hits[:1]:
+            print(f"     picture: {library.thumbnails.path(hit.image_ids[0])}")
+        print(f"\nBy image:  medsearch similar --library {path} {image_id}\n")
+        show.show_similar(visual)
+    print(
+        f"""
+Everything above is synthetic. Go on with
+  medsearch facets  --library {path}
+  medsearch search  --library {path} 'absent:pneumothorax like:{image_id}'
+  medsearch ingest  FOLDER        your own DICOM and reports, into your own library
+  medsearch doctor                is everything in order on this machine?"""
+    )
+    return 0

@@ -1,0 +1,372 @@
+"""Which study a report belongs to: what the report says of itself, then where it lies, then its name.
+
+A wrong join puts one patient's findings beside another's images, a missing one only leaves a report
+on its own. So a rule decides only when exactly one study answers to it, and what a report says of
+itself overrules where it lies.
+"""
+
+# os.path throughout: paths stay the strings that the records hold, surrogate escapes included.
+# ruff: noqa: PTH118, PTH119, PTH120, PTH122
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from medsearch_desktop.records import LinkRule
+
+# A header stands at the top; further down a report may quote the identifiers of other studies.
+HEADER_CHARACTERS = 4000
+
+_Key = TypeVar("_Key")
+
+_UID = re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){3,}(?![\w]|\.\d)")
+_STATED_UID = re.compile(
+    r"\b(?:study[ \t_]*(?:instance[ \t_]*)?uid|siuid)\b[ \t]*[:=#]?[ \t]*([0-2](?:\.\d+){2,})"
+    r"|\(?0020,[ \t]*000d\)?[^\n]{0,40}?([0-2](?:\.\d+){2,})",
+    re.IGNORECASE,
+)
+_STATED_ACCESSION = re.compile(
+    r"\b(?:accession|acc)\b[ \t_]*(?:(?:number|num|nr|no|id)s?\b\.?)?[ \t]*[.:=#]+[ \t#:]*([A-Z0-9][^\n\t;|]{0,200})"
+    r"|\baccession[ \t_]*(?:number|no\.?)[ \t]+([A-Z0-9][\w./-]*\d[\w./-]*)",
+    re.IGNORECASE,
+)
+_STATED_STUDY_ID = re.compile(r"\bstudy[ \t_]*(?:id|identifier)\b[ \t]*[:=#]+[ \t]*([A-Z0-9][\w.-]*)", re.IGNORECASE)
+_STATED_PATIENT = re.compile(
+    r"\b(?:patient[ \t_]*(?:id|identifier)|mrn|medical[ \t]+record[ \t]+(?:number|no))\b\.?"
+    r"[ \t]*[:=#]+[ \t]*([A-Z0-9][\w.-]*)",
+    re.IGNORECASE,
+)
+_ACCESSION_VALUE = re.compile(r"[A-Z0-9][\w./-]*", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[ _.\-]+")
+_REPORT_WORDS = re.compile(r"(?:[ _.\-]+(?:report|rpt|rep|text|txt|findings|final|reading))+$", re.IGNORECASE)
+# MIMIC-CXR: files/p10/p10000032/s50414267/*.dcm beside files/p10/p10000032/s50414267.txt.
+_STUDY_FOLDER = re.compile(r"s(\d{6,})", re.IGNORECASE)
+_PATIENT_FOLDER = re.compile(r"p(\d{6,})", re.IGNORECASE)
+# Names that every scanner and export gives; they say something within one folder only.
+_COUNTED_NAME = re.compile(
+    r"(?:im|img|image|i|slice|file|dicom|dcm|scan|frame|series|se|st|study|pa|ap|lat|report|rpt)?[-_ .]*\d{0,8}",
+    re.IGNORECASE,
+)
+# Only these names say nothing about which of several studies a report may be of.
+_BARE_REPORT_NAME = re.compile(
+    r"(?:(?:radiology|reports?|rpt|final|preliminary|prelim|addendum|findings|impression|reading|dictation|text)"
+    r"[ _.\-]*)+",
+    re.IGNORECASE,
+)
+_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])[0-3]\d")
+# Below this a StudyID is a counter ("1" in most archives) and repeats between patients.
+_UNIQUE_STUDY_ID = 6
+_FOLDERS_READ = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """Candidates for the identifiers of a report's study, likeliest first, as they were written."""
+
+    study_uids: tuple[str, ...] = ()
+    accession_numbers: tuple[str, ...] = ()
+    study_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportKeys:
+    """All by which a report may be joined: what its text states, what its name and folders suggest, where it lies."""
+
+    stated: Identifiers
+    named: Identifiers
+    patient_ids: tuple[str, ...]
+    folder: str
+    stem: str
+
+
+class ImageRow(NamedTuple):
+    """One image file of a study, as far as joining needs it; identifiers are "" when the file has none."""
+
+    study_uid: str
+    accession_number: str
+    study_id: str
+    patient_id: str
+    path: str
+
+
+def report_keys(path: str, root: str, head: str) -> ReportKeys:
+    """Return by what the report at `path`, found under `root`, may be joined to a study.
+
+    `head` is the beginning of its text, of which the first `HEADER_CHARACTERS` are read. Of the
+    folders the three nearest count, up to `root` and with it.
+    """
+    head = head[:HEADER_CHARACTERS]
+    folder, base = os.path.split(path)
+    stem = _stem(base)
+    names = [_REPORT_WORDS.sub("", stem), *_folder_names(folder, root)]
+    stated = Identifiers(
+        study_uids=_distinct(match[0] or match[1] for match in _STATED_UID.findall(head)),
+        accession_numbers=_distinct(
+            value.rstrip(".")
+            for match in _STATED_ACCESSION.findall(head)
+            for value in _accessions(match[0] or match[1])
+        ),
+        study_ids=_distinct(_STATED_STUDY_ID.findall(head)),
+    )
+    named = Identifiers(
+        study_uids=_distinct(uid for name in names for uid in _UID.findall(name)),
+        accession_numbers=_distinct(part for name in names for part in _name_parts(name) if _is_telling(part)),
+        study_ids=_distinct(part for name in names for part in _name_parts(name) if _is_study_id(part)),
+    )
+    patients = [*_STATED_PATIENT.findall(head), *names[1:]]
+    return ReportKeys(stated, named, _distinct(patients), folder, stem)
+
+
+def study_hint(path: str, root: str) -> str:
+    """Return what the images of one study share when their files hold no header, or "".
+
+    That is the folder of the study in the layout of MIMIC-CXR-JPG, "p10000032/s50414267"; without
+    the patient's folder above it, the study's alone, when it lies below `root`.
+    """
+    folder = os.path.dirname(path)
+    above, study = os.path.split(folder)
+    if not _STUDY_FOLDER.fullmatch(study):
+        return ""
+    patient = os.path.basename(above)
+    if _PATIENT_FOLDER.fullmatch(patient):
+        return f"{patient.lower()}/{study.lower()}"
+    return study.lower() if folder != root and path != root else ""
+
+
+class StudyDirectory:
+    """The studies of a library, to be looked up by what a report says, where it lies and how it is called.
+
+    `rows` is one row an image file; `reports` are the paths of all reports, those to be joined and
+    those joined before, for how many lie in a folder tells whether the folder can decide.
+    Looking up takes a few dictionary accesses, whatever the size of the library.
+    """
+
+    def __init__(self, rows: Iterable[ImageRow], reports: Iterable[str]) -> None:
+        # In every table: the one study of that key, or "" when there are several.
+        self._by_accession: dict[str, str] = {}
+        self._by_study_id: dict[str, str] = {}
+        self._by_patient_and_id: dict[tuple[str, str], str] = {}
+        self._by_folder_and_id: dict[tuple[str, str], str] = {}
+        self._in_folder: dict[str, str] = {}
+        self._below_folder: dict[str, str] = {}
+        self._by_stem: dict[str, str] = {}
+        self._by_folder_and_stem: dict[tuple[str, str], str] = {}
+        self._accessions: dict[str, set[str]] = {}
+        self._reports_in: dict[str, int] = {}
+        wanted: set[str] = set()
+        for path in reports:
+            folder, base = os.path.split(path)
+            self._reports_in[folder] = self._reports_in.get(folder, 0) + 1
+            wanted.update(_report_stems(_stem(base)))
+        seen: set[tuple[str, ...]] = set()
+        for row in rows:
+            folder, base = os.path.split(row.path)
+            for stem in _image_stems(_stem(base)):
+                if stem in wanted:
+                    _enter(self._by_stem, stem, row.study_uid)
+                    _enter(self._by_folder_and_stem, (folder, stem), row.study_uid)
+            # Nearly all rows repeat the study, the identifiers and the folder of the row before.
+            study = (row.study_uid, row.accession_number, row.study_id, row.patient_id, folder)
+            if study not in seen:
+                seen.add(study)
+                self._add(row, folder)
+
+    def find(self, keys: ReportKeys) -> tuple[str, LinkRule] | None:
+        """Return the StudyInstanceUID of the report's study and the rule that found it, or None.
+
+        The rules are tried in the order of `LinkRule`; one that several studies answer to does not
+        decide. The folder decides when the report lies with the images of one study, beside a
+        folder of its own name that holds one, or above the folders of one; among several reports
+        in a folder only for those with a name like "report" or "addendum". What a name or a folder suggests
+        is refused when the report states another StudyInstanceUID or AccessionNumber than the
+        study has.
+        """
+        for uids, stated in ((keys.stated.study_uids, True), (keys.named.study_uids, False)):
+            known = {uid for uid in uids if uid in self._accessions}
+            if len(known) == 1 and (stated or not self._contradicts(keys, min(known))):
+                return known.pop(), LinkRule.STUDY_UID
+        for rule, find in (
+            (LinkRule.ACCESSION_NUMBER, self._accession),
+            (LinkRule.STUDY_ID, self._study_id),
+            (LinkRule.FOLDER, self._folder),
+            (LinkRule.FILE_NAME, self._file_name),
+        ):
+            study_uid = find(keys)
+            if study_uid:
+                return study_uid, rule
+        return None
+
+    def _add(self, row: ImageRow, folder: str) -> None:
+        uid = row.study_uid
+        accession = _plain(row.accession_number)
+        known = self._accessions.setdefault(uid, set())
+        if accession:
+            known.add(accession)
+            _enter(self._by_accession, accession, uid)
+        study_id, patients = _study_id(row.study_id), {_patient_id(row.patient_id)}
+        above, name = os.path.split(folder)
+        match = _STUDY_FOLDER.fullmatch(name)
+        if match:
+            study_id = study_id or match[1]
+            patients.add(_patient_id(os.path.basename(above)))
+        if study_id:
+            _enter(self._by_study_id, study_id, uid)
+            for patient in patients - {""}:
+                _enter(self._by_patient_and_id, (patient, study_id), uid)
+        _enter(self._in_folder, folder, uid)
+        for near in _nearest(folder, _FOLDERS_READ):
+            _enter(self._below_folder, near, uid)
+            if study_id:
+                _enter(self._by_folder_and_id, (near, study_id), uid)
+
+    def _contradicts(self, keys: ReportKeys, study_uid: str) -> bool:
+        # UIDs under 2.25 are made up, here too for images without a header: nothing can state them.
+        if keys.stated.study_uids and study_uid not in keys.stated.study_uids and not study_uid.startswith("2.25."):
+            return True
+        accessions = self._accessions.get(study_uid, set())
+        stated = {_plain(number) for number in keys.stated.accession_numbers}
+        return bool(stated and accessions) and stated.isdisjoint(accessions)
+
+    def _accession(self, keys: ReportKeys) -> str:
+        stated = [
+            self._by_accession[_plain(n)] for n in keys.stated.accession_numbers if _plain(n) in self._by_accession
+        ]
+        if stated:
+            return stated[0] if len(set(stated)) == 1 else ""
+        named = (self._by_accession[_plain(n)] for n in keys.named.accession_numbers if _plain(n) in self._by_accession)
+        # Of what the names suggest the nearest counts: the report's own before that of its folders.
+        found = next(named, "")
+        return "" if not found or self._contradicts(keys, found) else found
+
+    def _study_id(self, keys: ReportKeys) -> str:
+        for study_ids in (keys.stated.study_ids, keys.named.study_ids):
+            found = {self._study_of_id(_study_id(study_id), keys) for study_id in study_ids} - {""}
+            if len(found) == 1:
+                study_uid = found.pop()
+                if not self._contradicts(keys, study_uid):
+                    return study_uid
+        return ""
+
+    def _study_of_id(self, study_id: str, keys: ReportKeys) -> str:
+        for patient in keys.patient_ids:
+            found = self._by_patient_and_id.get((_patient_id(patient), study_id), "")
+            if found:
+                return found
+        found = self._by_folder_and_id.get((keys.folder, study_id), "")
+        if not found and len(study_id) >= _UNIQUE_STUDY_ID and not _DATE.fullmatch(study_id):
+            found = self._by_study_id.get(study_id, "")
+        return found
+
+    def _folder(self, keys: ReportKeys) -> str:
+        found = self._below_folder.get(os.path.join(keys.folder, keys.stem), "")
+        numbered = any(character.isdigit() for character in keys.stem)
+        alone = self._reports_in.get(keys.folder, 0) <= 1
+        if not found and (alone or _BARE_REPORT_NAME.fullmatch(keys.stem)):
+            # Images in the folder itself decide, also when they are of several studies.
+            found = self._in_folder.get(keys.folder, "" if numbered else self._below_folder.get(keys.folder, ""))
+        return "" if not found or self._contradicts(keys, found) else found
+
+    def _file_name(self, keys: ReportKeys) -> str:
+        for stem in _report_stems(keys.stem):
+            found = self._by_folder_and_stem.get((keys.folder, stem))
+            if found is None and not _COUNTED_NAME.fullmatch(stem):
+                found = self._by_stem.get(stem)
+            if found is not None:
+                return "" if not found or self._contradicts(keys, found) else found
+        return ""
+
+
+def _enter(table: dict[_Key, str], key: _Key, study_uid: str) -> None:
+    if table.setdefault(key, study_uid) != study_uid:
+        table[key] = ""
+
+
+def _stem(base: str) -> str:
+    stem, suffix = os.path.splitext(base)
+    return base if suffix[1:].isdigit() else stem
+
+
+def _report_stems(stem: str) -> list[str]:
+    return list(_distinct([stem.casefold(), _REPORT_WORDS.sub("", stem).casefold()]))
+
+
+def _image_stems(stem: str) -> Iterator[str]:
+    """Yield an image's stem and the first parts of it that hold a number: CXR1_IM-0001-3001 begins with CXR1."""
+    stem = stem.casefold()
+    yield stem
+    if _UID.fullmatch(stem):
+        return
+    for separator in list(_SEPARATORS.finditer(stem))[:3]:
+        part = stem[: separator.start()]
+        if any(character.isdigit() for character in part):
+            yield part
+
+
+def _folder_names(folder: str, root: str) -> Iterator[str]:
+    for near in _nearest(folder, _FOLDERS_READ):
+        yield os.path.basename(near)
+        if near == root:
+            return
+
+
+def _nearest(folder: str, count: int) -> Iterator[str]:
+    for _ in range(count):
+        yield folder
+        above = os.path.dirname(folder)
+        if above == folder:
+            return
+        folder = above
+
+
+def _is_telling(part: str) -> bool:
+    """Whether a part of a name may be an accession number, and not a counter, a word or a date."""
+    if not any(character.isdigit() for character in part) or _DATE.fullmatch(part):
+        return False
+    return len(part) >= (5 if part.isdigit() else 3)
+
+
+def _is_study_id(part: str) -> bool:
+    """Whether a part of a name may be a StudyID: a long number, or any behind an s."""
+    digits = _study_id(part)
+    return digits.isdigit() and (len(digits) >= _UNIQUE_STUDY_ID or digits != _plain(part))
+
+
+def _name_parts(name: str) -> Iterator[str]:
+    """Yield a name and those parts of it that are long enough to be an identifier."""
+    yield name
+    for part in _SEPARATORS.split(name):
+        if len(part) >= 5 and any(character.isdigit() for character in part):
+            yield part
+
+
+def _accessions(value: str) -> Iterator[str]:
+    """Yield the numbers of a list like "A1, A2 and A3"; what follows it on the line is not of it."""
+    for item in re.split(r"[ \t]*(?:,|&|\band\b)[ \t]*", value):
+        match = _ACCESSION_VALUE.match(item)
+        if match:
+            yield match[0]
+        if not match or match.end() != len(item.rstrip()):
+            return
+
+
+def _plain(identifier: str) -> str:
+    return identifier.strip(" \0").casefold()
+
+
+def _study_id(identifier: str) -> str:
+    plain = _plain(identifier)
+    return plain[1:] if plain[:1] == "s" and plain[1:].isdigit() else plain
+
+
+def _patient_id(identifier: str) -> str:
+    plain = _plain(identifier)
+    match = _PATIENT_FOLDER.fullmatch(plain)
+    return match[1] if match else plain
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))

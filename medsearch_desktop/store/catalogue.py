@@ -1,0 +1,446 @@
+"""Records out of the database: what is known of files, images, reports and documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.records import Assertion, Category, Code, Entity, Failure, Section
+from medsearch_desktop.store.database import Database, disk_path, stored_path
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One file as the last ingest left it; `path` and `root` are as the disk spells them."""
+
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    kind: str
+    state: str
+    checked_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image with what answers show of it."""
+
+    image_no: int
+    image_id: str
+    study_uid: str
+    path: str
+    frame: int
+    modality: str
+    view_position: str
+    study_date: date | None
+    pixel_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One document with all that a page of hits shows of it. Text is empty for a study without a report."""
+
+    doc_no: int
+    report_id: str | None
+    study_uid: str | None
+    patient_id: str
+    study_date: date | None
+    text: str
+    sections: tuple[Section, ...]
+    entities: tuple[Entity, ...]
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many records of each kind a library holds."""
+
+    images: int
+    vectors: int
+    reports: int
+    studies: int
+    patients: int
+    files: int
+    failures: int
+
+
+_ENTITY_COLUMNS = (
+    'report_no, text, "start", "end", section, category, assertion, finding, cui, icd10cm, title, score,'
+    " alternatives, cue, cue_start, cue_end"
+)
+
+
+class Catalogue:
+    """Reads a library's database; safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def files(self) -> Iterator[FileRow]:
+        """Yield every known file."""
+        for rows in self._database.read_chunks(
+            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns FROM files"
+        ):
+            for path, root, *rest in rows:
+                yield FileRow(disk_path(path), disk_path(root), *rest)
+
+    def roots(self) -> list[tuple[str, bool, int]]:
+        """Return (path, online, start of the last complete scan in ns) of every root."""
+        return [(disk_path(p), online, ns) for p, online, ns in self._read("SELECT * FROM roots ORDER BY path")]
+
+    def failures(self) -> list[Failure]:
+        """Return every file that could not be indexed wholly, by path."""
+        return [Failure(disk_path(p), r) for p, r in self._read("SELECT path, reason FROM failures ORDER BY path")]
+
+    def document_count(self) -> int:
+        """Count the documents."""
+        return int(self._read("SELECT count(*) FROM document_keys")[0][0])
+
+    def vector_count(self, model_id: str) -> int:
+        """Count the vectors of a model."""
+        return int(self._read("SELECT count(*) FROM vectors WHERE model_id = $model", model=model_id)[0][0])
+
+    def image_ids_of(self, paths: Sequence[str]) -> list[str]:
+        """Return the identifiers of the images that lie in these files."""
+        stored = [stored_path(path) for path in paths]
+        rows = self._read("SELECT image_id FROM images WHERE path IN (SELECT unnest($paths))", paths=stored)
+        return [image_id for (image_id,) in rows]
+
+    def totals(self) -> Totals:
+        """Count the records."""
+        return Totals(
+            *self._read(
+                "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM vectors), (SELECT count(*) FROM reports),"
+                " (SELECT count(*) FROM studies), (SELECT count(*) FROM patients), (SELECT count(*) FROM files),"
+                " (SELECT count(*) FROM failures)"
+            )[0]
+        )
+
+    def report_paths(self) -> dict[str, str]:
+        """Return report_id by the path of its file."""
+        return {disk_path(path): report_id for report_id, path in self._read("SELECT report_id, path FROM reports")}
+
+    def unlinked_reports(self) -> list[tuple[str, str, str, str]]:
+        """Return (report_id, path, root, first 2,000 characters) of reports with no study."""
+        rows = self._read(
+            "SELECT report_id, r.path, f.root, left(text, 2000) FROM reports r JOIN files f USING (path)"
+            " WHERE study_uid IS NULL ORDER BY report_id"
+        )
+        return [(report_id, disk_path(path), disk_path(root), head) for report_id, path, root, head in rows]
+
+    def study_places(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """Yield (study_uid, accession_number, study_id, patient_id, path of an image), one row an image."""
+        for rows in self._database.read_chunks(
+            "SELECT s.study_uid, accession_number, study_id, patient_id, path FROM studies s"
+            " JOIN images i USING (study_uid) ORDER BY ALL"
+        ):
+            for *identifiers, path in rows:
+                yield (*identifiers, disk_path(path))
+
+    def image(self, image_id: str) -> ImageRow | None:
+        """Return the image of that identifier, or None."""
+        rows = self._images("i.image_id = $id", id=image_id)
+        return rows[0] if rows else None
+
+    def images(self, image_nos: NDArray[np.int64]) -> dict[int, ImageRow]:
+        """Return images by number."""
+        if not len(image_nos):
+            return {}
+        return {row.image_no: row for row in self._images(f"i.image_no IN ({_literal(image_nos)})")}
+
+    def vectors(self, model_id: str, *, image_nos: NDArray[np.int64] | None = None) -> Iterator[tuple[Any, Any]]:
+        """Yield (image numbers (n,), vectors (n, 1024) float32) in ascending order, in blocks.
+
+        Only images of which `image_nos` has the number, when it is given.
+        """
+        where = "model_id = $model AND image_no > $after"
+        if image_nos is not None:
+            where += f" AND image_no IN ({_literal(image_nos)})" if len(image_nos) else " AND false"
+        after = -1
+        while True:
+            block = self._database.read_arrays(
+                f"SELECT image_no, vector FROM vectors WHERE {where} ORDER BY image_no LIMIT 16384",
+                {"model": model_id, "after": after},
+            )
+            if not len(block["image_no"]):
+                return
+            after = int(block["image_no"][-1])
+            yield block["image_no"], np.stack(list(block["vector"])).astype(np.float32, copy=False)
+
+    def vector(self, image_no: int, model_id: str) -> NDArray[np.float32] | None:
+        """Return one vector, shape (1024,), or None where the image has none of that model."""
+        rows = self._read(
+            "SELECT vector FROM vectors WHERE image_no = $no AND model_id = $model", no=image_no, model=model_id
+        )
+        return np.array(rows[0][0], dtype=np.float32) if rows else None
+
+    def images_where(self, condition: str, parameters: dict[str, Any]) -> NDArray[np.int64]:
+        """Return the numbers of images that a condition over i (images), s (studies) and se (series) lets pass."""
+        arrays = self._database.read_arrays(
+            "SELECT i.image_no FROM images i JOIN studies s USING (study_uid) JOIN series se USING (series_uid)"
+            f" WHERE {condition} ORDER BY i.image_no",
+            parameters,
+        )
+        return np.asarray(arrays["image_no"], dtype=np.int64)
+
+    def changes(self, kind: str, *, after: int) -> tuple[NDArray[np.int64], int]:
+        """Return (distinct numbers changed after a sequence number, the latest sequence number)."""
+        # Taken first: what is committed in between is then learnt twice, never missed.
+        last = self.last_change()
+        arrays = self._database.read_arrays(
+            "SELECT DISTINCT no FROM changes WHERE kind = $kind AND seq > $after ORDER BY no",
+            {"kind": kind, "after": after},
+        )
+        return np.asarray(arrays["no"], dtype=np.int64), last
+
+    def last_change(self) -> int:
+        """Return the sequence number of the last change of any kind, 0 in an empty library."""
+        return int(self._read("SELECT coalesce(max(seq), 0) FROM changes")[0][0])
+
+    def present_images(self, image_nos: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of `image_nos` that are still in the library."""
+        if not len(image_nos):
+            return image_nos
+        arrays = self._database.read_arrays(
+            "SELECT image_no FROM images WHERE image_no IN (SELECT unnest($nos))", {"nos": image_nos.tolist()}
+        )
+        return np.asarray(arrays["image_no"], dtype=np.int64)
+
+    def documents(self, doc_nos: NDArray[np.int64] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield every document, or those of `doc_nos` that exist, as the full-text index takes them."""
+        keys, parameters = "document_keys", {}
+        if doc_nos is not None:
+            keys = "(SELECT * FROM document_keys WHERE doc_no IN (SELECT unnest($nos)))"
+            parameters = {"nos": doc_nos.tolist()}
+        for rows in self._database.read_chunks(_DOCUMENTS.format(keys=keys), parameters, rows=1024):
+            for row in rows:
+                yield _document(row)
+
+    def cards(self, doc_nos: Sequence[int]) -> dict[int, Card]:
+        """Return documents by number, with entities and images, for a page of hits."""
+        reports = [no // 2 for no in doc_nos if no % 2 == 0]
+        bare = [no // 2 for no in doc_nos if no % 2 == 1]
+        rows: list[tuple[Any, ...]] = []
+        entities: dict[int, list[Entity]] = {}
+        if reports:
+            rows += self._read(
+                "SELECT r.report_no * 2, r.report_no, r.report_id, r.study_uid, r.text, r.sections,"
+                " coalesce(s.patient_id, ''), s.study_date FROM reports r LEFT JOIN studies s USING (study_uid)"
+                f" WHERE r.report_no IN ({_literal(reports)})"
+            )
+            entities = self.entities(reports)
+        if bare:
+            rows += self._read(
+                "SELECT study_no * 2 + 1, NULL, NULL, study_uid, '', [], patient_id, study_date FROM studies"
+                f" WHERE study_no IN ({_literal(bare)})"
+            )
+        images: dict[str, list[str]] = {}
+        uids = sorted({row[3] for row in rows if row[3]})
+        if uids:
+            for study_uid, image_id in self._read(
+                "SELECT study_uid, image_id FROM images WHERE study_uid IN (SELECT unnest($uids)) ORDER BY image_no",
+                uids=uids,
+            ):
+                images.setdefault(study_uid, []).append(image_id)
+        return {
+            doc_no: Card(
+                doc_no=doc_no,
+                report_id=report_id,
+                study_uid=study_uid,
+                patient_id=patient_id,
+                study_date=study_date,
+                text=text,
+                sections=tuple(Section(s["name"], s["start"], s["end"]) for s in sections),
+                entities=tuple(entities.get(report_no, ())),
+                image_ids=tuple(images.get(study_uid, ())),
+            )
+            for doc_no, report_no, report_id, study_uid, text, sections, patient_id, study_date in rows
+        }
+
+    def entities(self, report_nos: Sequence[int]) -> dict[int, list[Entity]]:
+        """Return the entities of reports, by report number, in the order of the text."""
+        found: dict[int, list[Entity]] = {}
+        for row in self._read(
+            f"SELECT {_ENTITY_COLUMNS} FROM entities WHERE report_no IN ({_literal(report_nos)})"
+            " ORDER BY report_no, ordinal"
+        ):
+            found.setdefault(row[0], []).append(_entity(row))
+        return found
+
+    def study_reports(self, study_uids: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """Return (report_id, report_no) of the first report of each study that has one."""
+        rows = self._read(
+            "SELECT study_uid, min_by(report_id, report_no), min(report_no) FROM reports"
+            " WHERE study_uid IN (SELECT unnest($uids)) GROUP BY study_uid",
+            uids=sorted(set(study_uids)),
+        )
+        return {study_uid: (report_id, no) for study_uid, report_id, no in rows}
+
+    def document_studies(self, doc_nos: NDArray[np.int64]) -> list[str]:
+        """Return the StudyInstanceUIDs of documents, without those that have none."""
+        return [
+            uid
+            for (uid,) in self._read(
+                "SELECT DISTINCT study_uid FROM document_keys WHERE doc_no IN (SELECT unnest($nos))"
+                " AND study_uid IS NOT NULL",
+                nos=doc_nos.tolist(),
+            )
+        ]
+
+    def studies_of(self, target_kind: str, target_id: str) -> list[str]:
+        """Return the studies that a study, series, image or report identifier stands for; empty when unknown."""
+        table, column = {
+            "study": ("studies", "study_uid"),
+            "series": ("series", "series_uid"),
+            "image": ("images", "image_id"),
+            "report": ("reports", "report_id"),
+        }[target_kind]
+        rows = self._read(f"SELECT study_uid FROM {table} WHERE {column} = $id AND study_uid IS NOT NULL", id=target_id)
+        return [uid for (uid,) in rows]
+
+    def images_of_documents(self, doc_nos: NDArray[np.int64]) -> dict[int, int]:
+        """Return doc_no by image_no for the images of these documents' studies."""
+        rows = self._read(
+            "SELECT image_no, min(doc_no) FROM images JOIN document_keys USING (study_uid)"
+            " WHERE doc_no IN (SELECT unnest($nos)) GROUP BY image_no",
+            nos=doc_nos.tolist(),
+        )
+        return dict(rows)
+
+    def ordered_by_patient(self, doc_nos: NDArray[np.int64], *, limit: int, offset: int) -> list[int]:
+        """Return a page of `doc_nos` by patient, then date, then number."""
+        rows = self._read(
+            "SELECT doc_no FROM document_keys LEFT JOIN studies USING (study_uid) WHERE doc_no IN (SELECT unnest($nos))"
+            " ORDER BY patient_id NULLS LAST, study_date NULLS LAST, doc_no LIMIT $limit OFFSET $offset",
+            nos=doc_nos.tolist(),
+            limit=limit,
+            offset=offset,
+        )
+        return [no for (no,) in rows]
+
+    def file_of(self, path: str) -> FileRow | None:
+        """Return what is known of one file."""
+        rows = self._read(
+            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns FROM files WHERE path = $path",
+            path=stored_path(path),
+        )
+        return FileRow(disk_path(rows[0][0]), disk_path(rows[0][1]), *rows[0][2:]) if rows else None
+
+    def _images(self, where: str, **parameters: Any) -> list[ImageRow]:
+        rows = self._read(
+            "SELECT i.image_no, i.image_id, i.study_uid, i.path, i.frame, se.modality, i.view_position, s.study_date,"
+            " i.pixel_error FROM images i JOIN studies s USING (study_uid) JOIN series se USING (series_uid)"
+            f" WHERE {where}",
+            **parameters,
+        )
+        return [ImageRow(no, image_id, uid, disk_path(path), *rest) for no, image_id, uid, path, *rest in rows]
+
+    def _read(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        return self._database.read(sql, parameters)
+
+
+# Literal numbers reach the primary key's index (1 ms for 20 of 200,000 rows); a list parameter scans (8 ms).
+def _literal(numbers: Iterable[int]) -> str:
+    return ",".join(str(int(number)) for number in numbers)
+
+
+def _entity(row: tuple[Any, ...]) -> Entity:
+    _, text, start, end, section, category, assertion, finding, cui, icd, title, score, others, cue, at, to = row
+    return Entity(
+        text=text,
+        start=start,
+        end=end,
+        section=section,
+        category=Category(category),
+        assertion=Assertion(assertion),
+        finding=finding,
+        cui=cui,
+        icd10cm=icd,
+        title=title,
+        score=score,
+        alternatives=tuple(Code(*other) for other in json.loads(others)),
+        cue=cue,
+        cue_start=at,
+        cue_end=to,
+    )
+
+
+_DOCUMENTS = """
+WITH k AS MATERIALIZED (SELECT * FROM {keys}),
+im AS (
+    SELECT study_uid, count(*) AS image_count, list(DISTINCT view_position) AS view_positions
+    FROM images SEMI JOIN k USING (study_uid) GROUP BY study_uid
+),
+se AS (
+    SELECT study_uid, list(DISTINCT modality) AS modalities, list(DISTINCT body_part) AS body_parts,
+           list(DISTINCT laterality) AS lateralities, list(DISTINCT manufacturer) AS manufacturers
+    FROM series SEMI JOIN k USING (study_uid) GROUP BY study_uid
+),
+en AS (
+    SELECT report_no, list([icd10cm, title, finding, assertion, category, text] ORDER BY ordinal) AS entities
+    FROM entities SEMI JOIN k USING (report_no) GROUP BY report_no
+),
+la AS (
+    SELECT study_uid, list(DISTINCT label) AS labels FROM (
+        SELECT target_id AS study_uid, label FROM labels WHERE target_kind = 'study'
+        UNION ALL SELECT study_uid, label FROM labels JOIN series ON target_id = series_uid WHERE target_kind = 'series'
+        UNION ALL SELECT study_uid, label FROM labels JOIN images ON target_id = image_id WHERE target_kind = 'image'
+        UNION ALL SELECT study_uid, label FROM labels JOIN reports ON target_id = report_id
+                  WHERE target_kind = 'report' AND study_uid IS NOT NULL
+    ) GROUP BY study_uid
+)
+SELECT k.doc_no, k.report_id, k.study_uid, coalesce(r.text, ''), coalesce(r.sections, []),
+       coalesce(s.patient_id, ''), coalesce(s.accession_number, ''), coalesce(s.study_id, ''), s.study_date,
+       coalesce(s.study_description, ''), coalesce(s.patient_sex, ''), s.patient_age,
+       coalesce(se.modalities, []), coalesce(im.view_positions, []), coalesce(se.body_parts, []),
+       coalesce(se.lateralities, []), coalesce(se.manufacturers, []), coalesce(la.labels, []),
+       coalesce(im.image_count, 0), coalesce(en.entities, [])
+FROM k
+LEFT JOIN reports r ON r.report_no = k.report_no
+LEFT JOIN studies s ON s.study_uid = k.study_uid
+LEFT JOIN im ON im.study_uid = k.study_uid
+LEFT JOIN se ON se.study_uid = k.study_uid
+LEFT JOIN en ON en.report_no = k.report_no
+LEFT JOIN la ON la.study_uid = k.study_uid
+ORDER BY k.doc_no
+"""
+
+_DOCUMENT_FIELDS = (
+    "doc_no",
+    "report_id",
+    "study_uid",
+    "text",
+    "sections",
+    "patient_id",
+    "accession_number",
+    "study_id",
+    "study_date",
+    "study_description",
+    "patient_sex",
+    "patient_age",
+    "modalities",
+    "view_positions",
+    "body_parts",
+    "lateralities",
+    "manufacturers",
+    "labels",
+    "image_count",
+    "entities",
+)
+
+
+def _document(row: tuple[Any, ...]) -> dict[str, Any]:
+    document = dict(zip(_DOCUMENT_FIELDS, row, strict=True))
+    document["sections"] = [(s["name"], s["start"], s["end"]) for s in document["sections"]]
+    for name in ("modalities", "view_positions", "body_parts", "lateralities", "manufacturers"):
+        document[name] = sorted(value for value in document[name] if value)
+    document["entities"] = [tuple(entity) for entity in document["entities"]]
+    return document

@@ -1,0 +1,416 @@
+"""Records into the database: what became of each file, in transactions that hold whole files.
+
+A file's row, its images, vectors, report and entities are committed together or not at all, so
+a process that dies loses the files in flight and nothing else, and a file whose row is there is
+never done twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
+from medsearch_desktop.store.database import Database, stored_path
+
+INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
+
+_KEEP_FIRST = "{0} = coalesce(nullif({0}, ''), excluded.{0})"
+_STUDY_CONFLICT = "ON CONFLICT (study_uid) DO UPDATE SET " + ", ".join(
+    [
+        *(_KEEP_FIRST.format(n) for n in ("patient_sex", "accession_number", "study_id", "study_description")),
+        "patient_age = coalesce(patient_age, excluded.patient_age)",
+        "study_date = coalesce(study_date, excluded.study_date)",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    `state` is one of the five above, `checked_ns` when its content was read. `vectors` holds one
+    float32 vector or None an image. `moved_from` names the path that the same content had before:
+    its records are kept and only re-addressed. `reason` is set for a file that failed wholly or
+    whose pixels did.
+    """
+
+    file: SourceFile
+    state: str
+    checked_ns: int
+    reason: str = ""
+    images: tuple[Image, ...] = ()
+    vectors: tuple[NDArray[np.float32] | None, ...] = ()
+    report: Report | None = None
+    moved_from: str = ""
+
+
+class Intake:
+    """Writes to a library's database; one instance, used from one thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
+        """Commit `outcomes` and return them as they were committed.
+
+        An image whose identifier another file of the library already holds turns its outcome
+        into a failure that names that file: two contents under one SOPInstanceUID are a fault of
+        the archive, and the first stays.
+        """
+        with self._database.transaction():
+            self._move(outcomes)
+            self._drop_records([o.file.path for o in outcomes if not o.moved_from])
+            settled = self._without_conflicts(outcomes)
+            self._insert_files(settled)
+            self._insert_images(settled, model_id)
+            self._insert_reports(settled, pipeline_version)
+        return settled
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Commit that these files are gone: their records go, and those of studies left empty."""
+        paths = [stored_path(path) for path in paths]
+        if not paths:
+            return
+        with self._database.transaction():
+            self._drop_records_stored(paths)
+            self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths))", paths=paths)
+            self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=paths)
+        self.drop_empty_studies()
+
+    def drop_empty_studies(self) -> None:
+        """Remove studies, series and patients that no image, report or readable file speaks of any more."""
+        with self._database.transaction():
+            self._write(
+                "INSERT INTO changes SELECT nextval('change_seq'), 'document', study_no * 2 + 1 FROM studies"
+                " WHERE study_uid NOT IN (SELECT study_uid FROM images)"
+                " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
+            )
+            self._write(
+                "DELETE FROM studies WHERE study_uid NOT IN (SELECT study_uid FROM images)"
+                " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
+            )
+            self._write("DELETE FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)")
+            self._write("DELETE FROM patients WHERE patient_id NOT IN (SELECT patient_id FROM studies)")
+
+    def set_root(self, path: str, *, online: bool, scanned_ns: int = 0) -> None:
+        """Commit whether a root is there, and when its last complete scan began."""
+        self._write(
+            "INSERT INTO roots VALUES ($path, $online, $scanned) ON CONFLICT (path) DO UPDATE SET online = $online,"
+            " scanned_ns = greatest(scanned_ns, $scanned)",
+            path=stored_path(path),
+            online=online,
+            scanned=scanned_ns,
+        )
+
+    def touch(self, files: Iterable[SourceFile], *, checked_ns: int) -> None:
+        """Commit new sizes and times of files whose content is as it was."""
+        rows = list(files)
+        if not rows:
+            return
+        with self._database.transaction():
+            paths = [stored_path(f.path) for f in rows]
+            self._write(
+                "UPDATE files SET mtime_ns = n.mtime_ns, checked_ns = $checked FROM"
+                " (SELECT unnest($paths) AS path, unnest($mtimes) AS mtime_ns) n WHERE files.path = n.path",
+                paths=paths,
+                mtimes=[f.mtime_ns for f in rows],
+                checked=checked_ns,
+            )
+
+    def link_reports(self, links: Sequence[tuple[str, str | None, LinkRule | None]]) -> None:
+        """Commit the studies that reports belong to: (report_id, study_uid, rule) each."""
+        if not links:
+            return
+        with self._database.transaction():
+            ids = [report_id for report_id, _, _ in links]
+            old = self._write(
+                "SELECT DISTINCT study_uid FROM reports WHERE report_id IN (SELECT unnest($ids))"
+                " AND study_uid IS NOT NULL",
+                ids=ids,
+            )
+            self._write(
+                "UPDATE reports SET study_uid = n.study_uid, link_rule = n.link_rule FROM (SELECT unnest($ids) AS"
+                " report_id, unnest($studies) AS study_uid, unnest($rules) AS link_rule) n"
+                " WHERE reports.report_id = n.report_id",
+                ids=ids,
+                studies=[study_uid for _, study_uid, _ in links],
+                rules=[rule.value if rule else None for _, _, rule in links],
+            )
+            self._note_studies({uid for (uid,) in old} | {uid for _, uid, _ in links if uid})
+            self._write(
+                "INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports"
+                " WHERE report_id IN (SELECT unnest($ids))",
+                ids=ids,
+            )
+
+    def forget_failures(self, paths: Sequence[str]) -> None:
+        """Commit that files that failed are to be tried again at the next ingest."""
+        stored = [stored_path(path) for path in paths]
+        with self._database.transaction():
+            self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=stored)
+            self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths)) AND state = 'failed'", paths=stored)
+
+    def set_label(self, target_kind: str, target_id: str, label: str, *, study_uids: Iterable[str]) -> None:
+        """Commit a label on a study, series, image or report; `study_uids` are the studies it shows on."""
+        with self._database.transaction():
+            self._write(
+                "INSERT INTO labels VALUES ($kind, $id, $label) ON CONFLICT DO NOTHING",
+                kind=target_kind,
+                id=target_id,
+                label=label,
+            )
+            self._note_studies(set(study_uids))
+
+    def _write(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        return self._database.write(sql, parameters)
+
+    def _move(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if not outcome.moved_from:
+                continue
+            names = {"old": stored_path(outcome.moved_from), "new": stored_path(outcome.file.path)}
+            # A report's place may be what joins it to its study: it has to be joined anew.
+            studies = self._write("SELECT study_uid FROM reports WHERE path = $old", old=names["old"])
+            self._write("UPDATE reports SET path = $new, study_uid = NULL, link_rule = NULL WHERE path = $old", **names)
+            self._write("UPDATE images SET path = $new WHERE path = $old", **names)
+            self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
+            self._write("DELETE FROM files WHERE path = $old", old=names["old"])
+            self._note_studies({uid for (uid,) in studies if uid})
+
+    def _drop_records(self, paths: Sequence[str]) -> None:
+        stored = [stored_path(path) for path in paths]
+        known = self._write("SELECT path FROM files WHERE path IN (SELECT unnest($paths))", paths=stored)
+        if known:
+            self._drop_records_stored([path for (path,) in known])
+
+    def _drop_records_stored(self, paths: list[str]) -> None:
+        gone = "path IN (SELECT unnest($paths))"
+        studies = self._write(
+            f"SELECT study_uid FROM images WHERE {gone} UNION SELECT study_uid FROM reports WHERE {gone}"
+            " AND study_uid IS NOT NULL",
+            paths=paths,
+        )
+        self._write(
+            f"INSERT INTO changes SELECT nextval('change_seq'), 'image', image_no FROM images WHERE {gone}", paths=paths
+        )
+        self._write(
+            f"INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports WHERE {gone}",
+            paths=paths,
+        )
+        self._write(f"DELETE FROM vectors WHERE image_no IN (SELECT image_no FROM images WHERE {gone})", paths=paths)
+        self._write(
+            f"DELETE FROM entities WHERE report_no IN (SELECT report_no FROM reports WHERE {gone})", paths=paths
+        )
+        self._write(f"DELETE FROM images WHERE {gone}", paths=paths)
+        self._write(f"DELETE FROM reports WHERE {gone}", paths=paths)
+        self._note_studies({uid for (uid,) in studies})
+
+    def _note_studies(self, study_uids: set[str]) -> None:
+        if study_uids:
+            self._write(
+                "INSERT INTO changes SELECT nextval('change_seq'), 'document', no FROM ("
+                " SELECT study_no * 2 + 1 AS no FROM studies WHERE study_uid IN (SELECT unnest($uids))"
+                " UNION ALL SELECT report_no * 2 FROM reports WHERE study_uid IN (SELECT unnest($uids)))",
+                uids=sorted(study_uids),
+            )
+
+    def _without_conflicts(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        ids = [image.image_id for o in outcomes for image in o.images]
+        holders = dict(
+            self._write("SELECT image_id, path FROM images WHERE image_id IN (SELECT unnest($ids))", ids=ids)
+            if ids
+            else []
+        )
+        settled = []
+        for outcome in outcomes:
+            holder = next((holders[i.image_id] for i in outcome.images if i.image_id in holders), None)
+            if holder is not None:
+                reason = f"its SOPInstanceUID is held by a file of other content, {holder}; remove one of the two"
+                outcome = replace(outcome, state=FAILED, reason=reason, images=(), vectors=())
+            holders.update((i.image_id, stored_path(outcome.file.path)) for i in outcome.images)
+            settled.append(outcome)
+        return settled
+
+    def _insert_files(self, outcomes: Sequence[Outcome]) -> None:
+        paths = [stored_path(o.file.path) for o in outcomes]
+        self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths))", paths=paths)
+        self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=paths)
+        self._database.insert(
+            "files",
+            {
+                "path": paths,
+                "root": [stored_path(o.file.root) for o in outcomes],
+                "size": [o.file.size for o in outcomes],
+                "mtime_ns": [o.file.mtime_ns for o in outcomes],
+                "sha256": [o.file.sha256 for o in outcomes],
+                "kind": [o.file.kind.value for o in outcomes],
+                "state": [o.state for o in outcomes],
+                "checked_ns": [o.checked_ns for o in outcomes],
+            },
+        )
+        failed = [(path, o.reason) for path, o in zip(paths, outcomes, strict=True) if o.reason]
+        self._database.insert("failures", {"path": [p for p, _ in failed], "reason": [r for _, r in failed]})
+
+    def _insert_images(self, outcomes: Sequence[Outcome], model_id: str) -> None:
+        rows = [
+            (stored_path(o.file.path), image, vector)
+            for o in outcomes
+            for image, vector in zip(o.images, o.vectors, strict=True)
+        ]
+        if not rows:
+            return
+        images = [image for _, image, _ in rows]
+        self._insert_studies(images)
+        numbers = self._numbers("image_no_seq", len(rows))
+        columns: dict[str, list[Any]] = {
+            "image_no": numbers,
+            "path": [path for path, _, _ in rows],
+        }
+        for name in (
+            "image_id",
+            "sop_instance_uid",
+            "study_uid",
+            "series_uid",
+            "frame",
+            "number_of_frames",
+            "instance_number",
+            "sop_class_uid",
+            "transfer_syntax_uid",
+            "view_position",
+            "rows",
+            "columns",
+            "bits_stored",
+            "photometric_interpretation",
+            "pixel_error",
+        ):
+            columns[name] = [getattr(image, name) for image in images]
+        self._database.insert("images", columns)
+        embedded = [(no, vector) for no, (_, _, vector) in zip(numbers, rows, strict=True) if vector is not None]
+        if embedded:
+            self._database.insert_vectors(
+                np.array([no for no, _ in embedded]), np.stack([v for _, v in embedded]), model_id=model_id
+            )
+        self._database.insert(
+            "changes",
+            {"seq": self._numbers("change_seq", len(numbers)), "kind": ["image"] * len(numbers), "no": numbers},
+        )
+        self._note_studies({image.study_uid for image in images})
+
+    def _insert_studies(self, images: Sequence[Image]) -> None:
+        studies: dict[str, dict[str, Any]] = {}
+        series: dict[str, dict[str, Any]] = {}
+        patients: dict[str, dict[str, Any]] = {}
+        for image in images:
+            _fill(studies, image.study_uid, image, _STUDY_COLUMNS)
+            _fill(series, image.series_uid, image, _SERIES_COLUMNS)
+            patients.setdefault(image.patient_id, {"patient_id": image.patient_id, "sex": image.patient_sex})
+        numbers = self._numbers("study_no_seq", len(studies))
+        for number, row in zip(numbers, studies.values(), strict=True):
+            row["study_no"] = number
+        for table, rows, conflict in (
+            ("studies", studies, _STUDY_CONFLICT),
+            ("series", series, "ON CONFLICT DO NOTHING"),
+            ("patients", patients, "ON CONFLICT DO NOTHING"),
+        ):
+            first = next(iter(rows.values()))
+            self._database.insert(
+                table, {name: [row[name] for row in rows.values()] for name in first}, conflict=conflict
+            )
+
+    def _insert_reports(self, outcomes: Sequence[Outcome], pipeline_version: str) -> None:
+        rows = [(stored_path(o.file.path), o.report) for o in outcomes if o.report is not None]
+        if not rows:
+            return
+        numbers = self._numbers("report_no_seq", len(rows))
+        self._database.insert(
+            "reports",
+            {
+                "report_no": numbers,
+                "report_id": [r.report_id for _, r in rows],
+                "study_uid": [r.study_uid for _, r in rows],
+                "link_rule": [r.link_rule.value if r.link_rule else None for _, r in rows],
+                "path": [path for path, _ in rows],
+                "encoding": [r.encoding for _, r in rows],
+                "text": [r.text for _, r in rows],
+                "sections": [[{"name": s.name, "start": s.start, "end": s.end} for s in r.sections] for _, r in rows],
+                "pipeline_version": [pipeline_version] * len(rows),
+            },
+        )
+        self._insert_entities(zip(numbers, (r for _, r in rows), strict=True))
+        self._database.insert(
+            "changes",
+            {
+                "seq": self._numbers("change_seq", len(rows)),
+                "kind": ["document"] * len(rows),
+                "no": [number * 2 for number in numbers],
+            },
+        )
+        self._note_studies({r.study_uid for _, r in rows if r.study_uid})
+
+    def _insert_entities(self, reports: Iterable[tuple[int, Report]]) -> None:
+        rows = [(no, n, e) for no, report in reports for n, e in enumerate(report.entities)]
+        columns: dict[str, list[Any]] = {
+            "report_no": [no for no, _, _ in rows],
+            "ordinal": [n for _, n, _ in rows],
+            "alternatives": [
+                json.dumps([[c.cui, c.icd10cm, c.title, round(c.score, 4)] for c in e.alternatives]) for _, _, e in rows
+            ],
+            "category": [e.category.value for _, _, e in rows],
+            "assertion": [e.assertion.value for _, _, e in rows],
+        }
+        for name in _ENTITY_COLUMNS:
+            columns[name] = [getattr(e, name) for _, _, e in rows]
+        self._database.insert("entities", columns)
+
+    def _numbers(self, sequence: str, count: int) -> list[int]:
+        return [no for (no,) in self._write(f"SELECT nextval('{sequence}') FROM range($count)", count=count)]
+
+
+_STUDY_COLUMNS = (
+    "study_uid",
+    "patient_id",
+    "patient_sex",
+    "patient_age",
+    "accession_number",
+    "study_id",
+    "study_date",
+    "study_description",
+)
+_SERIES_COLUMNS = (
+    "series_uid",
+    "study_uid",
+    "modality",
+    "series_number",
+    "series_description",
+    "body_part",
+    "laterality",
+    "manufacturer",
+)
+_ENTITY_COLUMNS = (
+    "text",
+    "start",
+    "end",
+    "section",
+    "finding",
+    "cui",
+    "icd10cm",
+    "title",
+    "score",
+    "cue",
+    "cue_start",
+    "cue_end",
+)
+
+
+def _fill(rows: dict[str, dict[str, Any]], key: str, image: Image, names: Sequence[str]) -> None:
+    # One row a key; what an earlier image left empty a later one may say.
+    row = rows.setdefault(key, {name: getattr(image, name) for name in names})
+    for name in names:
+        if row[name] in ("", None):
+            row[name] = getattr(image, name)

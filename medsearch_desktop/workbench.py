@@ -1,0 +1,100 @@
+"""What needs no library: one image to a vector, one report to entities, one phrase to a code.
+
+The model and the language pipeline are loaded at first use and kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.config import Config
+from medsearch_desktop.errors import DecodeError, SourceError
+from medsearch_desktop.image.decode import decode
+from medsearch_desktop.image.embed import ImageEncoder, OnnxEncoder
+from medsearch_desktop.image.models import ModelSpec, find_model
+from medsearch_desktop.image.preprocess import to_tensor
+from medsearch_desktop.records import Report
+from medsearch_desktop.report.formats import read_text
+from medsearch_desktop.report.reader import ReportReader, extract_json
+from medsearch_desktop.source.sniff import digest
+
+Region = tuple[int, int, int, int]
+
+
+class Workbench:
+    """The model and the language pipeline that a configuration names."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.model: ModelSpec = find_model(config.model)
+
+    @cached_property
+    def encoder(self) -> ImageEncoder:
+        """The embedding model."""
+        return OnnxEncoder(self.model, threads=self.config.thread_count, batch_size=self.config.batch_size)
+
+    @cached_property
+    def reader(self) -> ReportReader:
+        """The language pipeline."""
+        return ReportReader()
+
+    def display(self, path: str, *, image_id: str | None = None) -> NDArray[np.uint8]:
+        """Return the 8-bit pixels of one image of a file, (H, W) or (H, W, 3): its middle frame, or `image_id`.
+
+        Raises SourceError, DecodeError.
+        """
+        decoded = decode(
+            path,
+            name=path,
+            sha256=digest(path),
+            max_frames=1 if image_id is None else self.config.max_frames,
+            max_pixels=self.config.max_pixels,
+        )
+        for image, display in zip(decoded.images, decoded.displays, strict=True):
+            if image_id in (None, image.image_id) and display is not None:
+                return display
+        reason = decoded.images[0].pixel_error or "that image is not in the file any more"
+        raise DecodeError(reason, item=path)
+
+    def vector(self, path: str, *, image_id: str | None = None, roi: Region | None = None) -> NDArray[np.float32]:
+        """Return the vector, shape (1024,), of an image or of its part `roi` (x, y, width, height in pixels).
+
+        Raises SourceError, DecodeError, ModelError, and MedSearchError for a region outside the image.
+        """
+        tensor = to_tensor(self.display(path, image_id=image_id), self.model.preprocessing, roi=roi)
+        return self.encoder.encode(tensor[None])[0]
+
+    def embed(self, files: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
+        """Return one vector a file, shape (n, 1024), of each file's middle frame."""
+        vectors = [self.vector(os.fspath(file)) for file in files]
+        return np.stack(vectors) if vectors else np.empty((0, self.model.dim), np.float32)
+
+    def read_report(self, path: str) -> Report:
+        """Return the report in a text file, with its entities. Raises SourceError, ReportError."""
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(self.config.max_report_bytes + 1)
+        except OSError as error:
+            raise SourceError(f"cannot be read ({error.strerror})", item=path) from error
+        return self.report(data, name=path)
+
+    def report(self, data: bytes, *, name: str) -> Report:
+        """Return the report that `data` holds in whatever encoding. Raises ReportError."""
+        text, encoding = read_text(data, name=name, max_bytes=self.config.max_report_bytes)
+        stem = Path(name).stem
+        return self.reader.read(text, report_id=stem, encoding=encoding)
+
+    def extract(self, report: Report) -> dict[str, Any]:
+        """Return what `medsearch extract --json` prints of a report."""
+        return extract_json(report)
+
+    def code(self, phrases: Sequence[str]) -> list[dict[str, Any]]:
+        """Return, for each phrase, the code it is linked to, if any is good enough, and the runners-up."""
+        return self.reader.linker.code_phrases(phrases)
