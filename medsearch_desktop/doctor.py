@@ -133,7 +133,7 @@ def _library(config: Config) -> Iterator[Check]:
         )
         for name, held, expected in (
             ("image index", library.vectors.count, library.catalogue.vector_count(library.model.model_id)),
-            ("text index", library.fulltext.count(), library.catalogue.document_count()),
+            ("text index", library.fulltext.document_count, library.catalogue.document_count()),
         ):
             if held == expected:
                 yield Check(name, OK, f"{held} entries, as many as the database has")

@@ -43,7 +43,7 @@ from medsearch_desktop.search.aggregate import facets
 from medsearch_desktop.search.filters import to_sql
 from medsearch_desktop.search.hybrid import fuse
 from medsearch_desktop.search.query import parse
-from medsearch_desktop.search.text import make_snippet, search_documents
+from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import nearest
 from medsearch_desktop.store.catalogue import Card, Catalogue, ImageRow, Totals
@@ -175,7 +175,7 @@ class Library:
     ) -> SearchAnswer:
         """Answer a question in the query language.
 
-        `sort` is "score", "date" (newest first), "date-" (oldest first) or "patient". With
+        `sort` is "score", "date" (newest first), "oldest" or "patient". With
         `like:IMAGE` the words and fields decide what may be an answer and, together with the
         image, in which order. Raises QueryError, NotFoundError for an unknown `like:` image.
         """
@@ -184,9 +184,6 @@ class Library:
             answer = self._search_like(tree, outside(like.image), k=k, offset=offset)
         else:
             total, ranked = search_documents(self.fulltext, tree, k=k, offset=offset, sort=sort)
-            if sort == "patient":
-                page = self.catalogue.ordered_by_patient(self.fulltext.matching(tree), limit=k, offset=offset)
-                ranked = [(doc_no, 0.0) for doc_no in page]
             shares = [
                 (Share("text", score, offset + rank, 1.0),) if sort == "score" else ()
                 for rank, (_, score) in enumerate(ranked, start=1)
@@ -269,7 +266,7 @@ class Library:
     def _search_like(self, tree: Tree, like: str, *, k: int, offset: int) -> SearchAnswer:
         vector, _ = self._query_vector(like, None)
         depth = max(FUSION_DEPTH, 4 * (offset + k))
-        matching = self.fulltext.matching(tree)
+        matching = matching_documents(self.fulltext, tree)
         docs = self.catalogue.images_of_documents(matching)
         allowed = np.array(sorted(docs), dtype=np.int64)
         found = nearest(self.vectors, vector, k=depth, allowed=allowed)
@@ -294,7 +291,7 @@ class Library:
             card = cards.get(doc_no)
             if card is None:
                 continue
-            snippet, highlights = make_snippet(card.text, card.sections, tree)
+            snippet, highlights = make_snippet(card.text, [(s.name, s.start, s.end) for s in card.sections], tree)
             hits.append(
                 Hit(
                     report_id=card.report_id,
@@ -316,7 +313,7 @@ class Library:
         if like is not None:
             raise QueryError("a filter cannot hold like:", query=where, position=where.find("like:"))
         condition, parameters = to_sql(
-            tree, matching_studies=lambda part: self.catalogue.document_studies(self.fulltext.matching(part))
+            tree, matching_studies=lambda part: self.catalogue.document_studies(matching_documents(self.fulltext, part))
         )
         return self.catalogue.images_where(condition, parameters)
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 Field = NDArray[np.float32]
 Points = Sequence[tuple[float, float]] | NDArray[np.float64]
 
-GRID = 640
+GRID = 600
 """Pixels along one side of the board."""
 SPAN = 48.0
 """Centimetres along one side of the board: more than the film, which is cut out of it."""
@@ -128,10 +128,16 @@ def step(distance: Field, soft: float) -> Field:
 def dome(cx: float, cy: float, rx: float, ry: float, *, turned: float = 0.0) -> Field:
     """Return the thickness, 1 in the middle, of an ellipsoid that is turned clockwise by `turned` degrees."""
     cos, sin = np.cos(np.radians(turned)), np.sin(np.radians(turned))
-    x, y = X - np.float32(cx), Y - np.float32(cy)
+    # Only where it can be: most are small, and there are many.
+    reach = max(rx, ry)
+    columns = slice(max(0, int((cx - reach + SPAN / 2) / PITCH)), max(0, int((cx + reach + SPAN / 2) / PITCH) + 2))
+    rows = slice(max(0, int((cy - reach - TOP) / PITCH)), max(0, int((cy + reach - TOP) / PITCH) + 2))
+    x, y = X[:, columns] - np.float32(cx), Y[rows] - np.float32(cy)
     u = (x * np.float32(cos) + y * np.float32(sin)) / np.float32(rx)
     v = (y * np.float32(cos) - x * np.float32(sin)) / np.float32(ry)
-    return np.sqrt(np.clip(1 - u * u - v * v, 0, None))
+    field = np.zeros((GRID, GRID), np.float32)
+    field[rows, columns] = np.sqrt(np.clip(1 - u * u - v * v, 0, None))
+    return field
 
 
 def cloud(cx: float, cy: float, rx: float, ry: float) -> Field:
@@ -195,6 +201,14 @@ class Sheet:
         """Draw a line of `width` centimetres and `value` from 0 to 1."""
         pixels = max(1, round(width * self.SCALE / PITCH))
         self._pen.line(self._pixels(points), fill=round(255 * value), width=pixels, joint="curve")
+
+    def strokes(self, lines: NDArray[np.float64], widths: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        """Draw straight lines (n, 2, 2) of `widths` and `values` (n), in this order."""
+        ends = ((lines - (-SPAN / 2, TOP)) * (self.SCALE / PITCH)).reshape(-1, 4).tolist()
+        pixels = np.maximum(1, np.rint(widths * self.SCALE / PITCH)).astype(int).tolist()
+        inks = np.rint(255 * values).astype(int).tolist()
+        for end, width, ink in zip(ends, pixels, inks, strict=True):
+            self._pen.line(end, fill=ink, width=width)
 
     def area(self, points: Points, value: float) -> None:
         """Fill a polygon with `value` from 0 to 1."""

@@ -21,6 +21,11 @@ VERSION = 1
 """Raised when the drawing or the wording changes, so that an older demo folder is written anew."""
 TRUTH_FILE = "truth.json"
 MAX_BUNDLED_BYTES = 400_000
+_DESCRIPTIONS = {
+    ("PA", "LL"): "CHEST (PA AND LAT)",
+    ("PA",): "CHEST (PA)",
+    ("AP",): "CHEST (PORTABLE AP)",
+}
 
 
 def build_demo_source(folder: Path, *, studies: int = 120, seed: int = 7, size: int = 1024) -> DemoTruth:
@@ -118,6 +123,7 @@ def _build(folder: Path, *, studies: int, seed: int, size: int) -> DemoTruth:
                 study_date=case.study_date,
                 study_id=study_id,
                 accession_number=accession,
+                study_description=_DESCRIPTIONS[case.views],
             )
             film = draw_film(case, order=order, seed=seed, size=size)
             path = f"{place}/{header.sop_instance_uid}.dcm"

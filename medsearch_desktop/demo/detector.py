@@ -52,12 +52,11 @@ def expose(attenuation: Field, marks: Sequence[Mark], person: Person, exposure: 
     even += np.float32(0.45) * (signal - soften(signal, 0.5))
     place = _placement(rng, person, exposure)
     film = _cut(even, place, size)
-    raw = _cut(signal, place, size)
     noise = rng.standard_normal((size, size), dtype=np.float32)
     noise += np.roll(noise, 1, axis=0)
     noise += np.roll(noise, 1, axis=1)
     dose = rng.uniform(0.0055, 0.010) * (1.4 if exposure.view == "AP" else 1.0)
-    film += noise * np.float32(dose / 2) * np.exp(np.float32(0.28) * (raw - 2))
+    film += noise * np.float32(dose / 2) * np.exp(np.float32(0.4) * (film - np.float32(1.4)))
     low, high = (
         np.float32(rng.normal(1.0 if exposure.view == "LL" else 0.75, 0.05)),
         np.float32({"PA": 3.55, "AP": 3.5, "LL": 3.6}[exposure.view]),

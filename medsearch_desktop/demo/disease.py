@@ -165,7 +165,7 @@ def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: F
         "lower": (8.2, 26.2, 5.6, 4.8),
     }[finding.place]
     if side > 0 and finding.place != "upper":
-        x += 1.2
+        x += 1.8
     x = side * x + rng.normal(0, 0.4)
     y += rng.normal(0, 0.4)
     rx, ry = rx * grown, ry * grown
@@ -176,14 +176,14 @@ def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: F
         blob *= 1 - step(Y - np.float32(16.6) - np.float32(0.03) * X, 0.3)
     if finding.place == "middle" and side < 0:
         blob *= step(Y - np.float32(17.4) - np.float32(0.03) * X, 0.3)
-    dense = np.float32({"small": 0.62, "moderate": 0.70, "large": 0.78}[finding.size])
+    dense = np.float32({"small": 0.70, "moderate": 0.72, "large": 0.78}[finding.size])
     patch = blob * dense * (1 + np.float32(0.12) * mottle(rng, (30, 60)))
     sheet = Sheet()
     hilum = (side * 3.2, 15.4)
     angle = np.degrees(np.arctan2(hilum[1] - y, abs(x) - abs(hilum[0])))
     roots = [(angle + spread, 0.62) for spread in (-22, -4, 14, 30)]
     draw_branches(sheet, branches(rng, hilum, side, roots=roots, finest=0.2), thickest=0.5)
-    patch = patch * (1 - np.float32(0.5) * sheet.field(blur=0.2) * step(blob - np.float32(0.5), 0.4))
+    patch = patch * (1 - np.float32(0.4) * sheet.field(blur=0.2) * step(blob - np.float32(0.5), 0.4))
     _fill(chest, patch)
     wall = float(np.interp(y, Y[:, 0], chest.cage[:, 0]))
     left, right = max(x - rx, -wall), min(x + rx, wall)

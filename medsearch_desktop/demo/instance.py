@@ -59,6 +59,7 @@ class FilmHeader:
     study_date: date
     study_id: str
     accession_number: str
+    study_description: str
 
     @property
     def transfer_syntax(self) -> UID:
@@ -71,7 +72,6 @@ class FilmHeader:
             12: RLELossless,
             15: DeflatedExplicitVRLittleEndian,
             18: RLELossless,
-            21: ExplicitVRLittleEndian,
             26: RLELossless,
         }.get(self.number % 32, JPEGLSLossless)
 
@@ -174,7 +174,7 @@ def _patient_and_study(ds: Dataset, header: FilmHeader, *, digital: bool) -> Non
     ds.DeviceSerialNumber = "SYNTHETIC"
     ds.SoftwareVersions = "demo"
     ds.ReferringPhysicianName = ""
-    ds.StudyDescription = "CHEST (PA AND LAT)" if header.view != "AP" else "CHEST (PORTABLE AP)"
+    ds.StudyDescription = header.study_description
     ds.SeriesDescription = _VIEW_NAMES[header.view]
     ds.PatientName = header.patient_name
     ds.PatientID = header.patient_id

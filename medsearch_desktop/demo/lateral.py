@@ -45,7 +45,7 @@ def draw_lateral(person: Person, exposure: Exposure, findings: Sequence[Finding]
     across = np.clip(1 - ((2 * X - front - back) / (back - front)) ** 2, 0, 1)
     depth = curve(Y, [(4, 0), (6, 7), (9, 13), (14, 18), (20, 22), (30, 23), (45, 22)])
     side_air = depth * across ** np.float32(0.38) / 2
-    densities = {-1: np.full_like(side_air, LUNG_DENSITY), 1: np.full_like(side_air, LUNG_DENSITY)}
+    densities: dict[int, Field] = {-1: np.full_like(side_air, LUNG_DENSITY), 1: np.full_like(side_air, LUNG_DENSITY)}
     airs: dict[int, Field] = {}
     for side, floor in floors.items():
         airs[side] = side_air * (1 - step(Y - floor, 0.4))
@@ -131,8 +131,9 @@ def _inside(person: Person, air: Field, wet: bool) -> Field:
         draw_branches(sheet, branches(rng, (0.6, 16.2), side, roots=roots, upper=1.6 if wet else 1.0))
     lit = np.clip(air / 9, 0, 1)
     hilum = dome(0.2, 16.4, 2.0, 2.6, turned=20) + np.float32(0.7) * dome(1.2, 18.8, 1.3, 2.6)
-    solid: Field = lit * (np.float32(3.2) * sheet.field(blur=0.3 if wet else 0.14) + np.float32(2.6) * hilum)
-    solid += lit * np.float32(0.1) * mottle(rng, (70, 130))
+    tree = sheet.field(blur=0.3 if wet else 0.14)
+    grain = mottle(rng, (70, 130))
+    solid: Field = lit * (np.float32(3.2) * tree + np.float32(2.6) * hilum + np.float32(0.1) * grain)
     pipe = Sheet()
     pipe.line([(-1.0, -3.0), (-0.2, 6.0), (1.2, 14.6)], 1.7, 1)
     pipe.disc(1.3, 16.2, 0.75, 1)
@@ -170,8 +171,7 @@ def _bones(rng: np.random.Generator) -> Field:
     blade = Sheet()
     for lean in (0.0, rng.uniform(0.8, 2.0)):
         blade.line(spline([(4.0 + lean, 3.0), (7.0 + lean, 10.0), (9.6 + lean, 17.5)]), 0.5, 0.5)
-    total: Field = bones + arches.field(blur=0.3) + np.float32(1.0) * ribs.field(blur=0.15)
-    total = total + sternum + blade.field(blur=0.25)
+    total: Field = bones + sternum + arches.field(blur=0.3) + ribs.field(blur=0.15) + blade.field(blur=0.25)
     return total
 
 

@@ -128,8 +128,11 @@ FILLERS = (
     "The trachea is midline.",
     "No free air below the diaphragm.",
     "Hilar contours are normal.",
-    "Mild degenerative changes of the thoracic spine.",
 )
+AGED_FILLERS = (*FILLERS, "Mild degenerative changes of the thoracic spine.", "The thoracic aorta is tortuous.")
+AGED = 58
+"""From this age on a report may remark on wear, or wonder about the heart."""
+FOLLOW_UPS = ("Follow-up of {noun}.", "Interval follow-up, prior {noun}.", "Assess for resolution of {noun}.")
 INDICATIONS: Mapping[str, tuple[str, ...]] = {
     "": ("Cough.", "Chest pain.", "Preoperative evaluation.", "Annual check-up.", "Fever, rule out pneumonia."),
     "Effusion": ("Shortness of breath, evaluate for effusion.", "Dyspnea and reduced breath sounds."),

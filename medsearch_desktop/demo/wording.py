@@ -10,7 +10,10 @@ import numpy as np
 
 from medsearch_desktop.demo.casebook import Case
 from medsearch_desktop.demo.phrases import (
+    AGED,
+    AGED_FILLERS,
     FILLERS,
+    FOLLOW_UPS,
     INDICATIONS,
     NORMAL_HEART,
     NOUNS,
@@ -23,7 +26,10 @@ from medsearch_desktop.demo.phrases import (
 from medsearch_desktop.demo.truth import DRAWN_FINDINGS, Finding
 
 FIRST_LINE = "SYNTHETIC REPORT - NOT A REAL PATIENT"
-_MONTHS = ("January February March April May June July August September October November December").split()
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 STYLES = ("upper", "numbered", "title", "plain", "impression", "lower", "addendum", "british")
 """How reports are laid out; the demo takes them in turn."""
 
@@ -40,7 +46,8 @@ class WrittenReport:
 @dataclass(slots=True)
 class _Draft:
     rng: np.random.Generator
-    findings: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
     impression: list[str] = field(default_factory=list)
     stated: dict[str, str] = field(default_factory=dict)
 
@@ -59,7 +66,7 @@ def write_report(case: Case, *, number: int, seed: int) -> WrittenReport:
     for finding in case.findings:
         _present(draft, finding, case)
     _past(draft, case)
-    _doubt(draft, short=style == "impression")
+    _doubt(draft, case, short=style == "impression")
     _absent(draft, short=style == "impression")
     addendum = _addendum(draft, case) if style == "addendum" else ""
     if not case.findings:
@@ -109,8 +116,8 @@ def _present(draft: _Draft, finding: Finding, case: Case) -> None:
             )
         )
     draft.state(finding.name, "present")
-    draft.findings.append(first)
-    draft.findings.extend(text for text in details(finding) if draft.rng.random() < 0.6)
+    draft.seen.append(first)
+    draft.seen.extend(text for text in details(finding) if draft.rng.random() < 0.6)
     line = f"{_sentence(phrase)}"
     if finding.name == "Consolidation" and draft.rng.random() < 0.65:
         line += draft.pick((", which may represent pneumonia", ", suspicious for pneumonia", ", possibly pneumonia"))
@@ -137,18 +144,20 @@ def _past(draft: _Draft, case: Case) -> None:
                 f"Interval resolution of the {phrase}.",
             )
         )
-        draft.findings.append(text)
+        draft.rest.append(text)
         draft.impression.append(draft.pick((text, f"Resolved {phrase}.")))
         draft.state(finding.name, "historical")
 
 
-def _doubt(draft: _Draft, *, short: bool) -> None:
+def _doubt(draft: _Draft, case: Case, *, short: bool) -> None:
     if draft.rng.random() > 0.3:
         return
     open_ = [name for name in UNCERTAIN if name not in draft.stated]
+    if case.person.age < AGED:
+        open_ = [name for name in open_ if name not in ("Edema", "Cardiomegaly")]
     name = draft.pick(open_)
     text = draft.pick(UNCERTAIN[name]).format(side=draft.pick(("left", "right")))
-    draft.findings.append(text)
+    draft.rest.append(text)
     if short or draft.rng.random() < 0.6:
         draft.impression.append(text)
     draft.state(name, "uncertain")
@@ -164,7 +173,7 @@ def _absent(draft: _Draft, *, short: bool) -> None:
     if "Cardiomegaly" in names:
         names.remove("Cardiomegaly")
         if not short and draft.rng.random() < 0.7:
-            draft.findings.append(draft.pick(NORMAL_HEART))
+            draft.rest.append(draft.pick(NORMAL_HEART))
             draft.state("Cardiomegaly", "absent")
     count = min(len(names), int(draft.rng.integers(2, 4 if short else 5)))
     # Effusion and pneumothorax are what reports most often deny.
@@ -173,7 +182,7 @@ def _absent(draft: _Draft, *, short: bool) -> None:
     words = [NOUNS[names[index]] for index in chosen]
     for index in chosen:
         draft.state(names[index], "absent")
-    target = draft.impression if short else draft.findings
+    target = draft.impression if short else draft.rest
     if count > 2 and draft.rng.random() < 0.5:
         target.append(f"No {listed(words[:2], 'or')}.")
         target.append(f"There is no evidence of {listed(words[2:], 'or')}.")
@@ -213,15 +222,17 @@ def _long_date(day: date) -> str:
 
 def _laid_out(draft: _Draft, case: Case, style: str, addendum: str) -> str:
     rng = draft.rng
-    fillers = [
-        FILLERS[index] for index in rng.choice(len(FILLERS), size=int(rng.integers(1, 3)), replace=False).tolist()
-    ]
-    findings = [*draft.findings, *fillers]
-    if rng.random() < 0.35 and len(case.findings) < 2:
-        # Some begin with the heart and what is not there.
-        findings = [*draft.findings[len(case.findings) :], *draft.findings[: len(case.findings)], *fillers]
+    stock = AGED_FILLERS if case.person.age >= AGED else FILLERS
+    order = rng.choice(len(stock), size=int(rng.integers(1, 3)), replace=False).tolist()
+    parts = [*draft.seen, *draft.rest]
+    if rng.random() < 0.35:
+        # Some begin with the heart and with what is not there.
+        parts = [*draft.rest, *draft.seen]
+    findings = [*parts, *(stock[index] for index in order)]
     body, ending = " ".join(findings), " ".join(draft.impression)
     reason = draft.pick(INDICATIONS[case.findings[0].name if case.findings else ""])
+    if case.prior:
+        reason = draft.pick(FOLLOW_UPS).format(noun=NOUNS[case.prior[0].name])
     technique = {
         ("PA", "LL"): "PA and lateral views of the chest.",
         ("PA",): "Single frontal (PA) view of the chest.",

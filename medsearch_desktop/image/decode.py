@@ -57,10 +57,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _DEFLATED, _BIG_ENDIAN))
 _RLE = "1.2.840.10008.1.2.5"
-_JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
-_JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
-_JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
-_CODED = frozenset((_RLE, *_JPEG, *_JPEG_LS, *_JPEG_2000))
+# JPEG, JPEG-LS, JPEG 2000 and HTJ2K, each lossless and lossy; which of them a frame is, it says itself.
+_CODED = frozenset((_RLE, *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))))
 _READ = "Convert the file to an uncompressed transfer syntax"
 
 
@@ -654,7 +652,7 @@ def _layout(header: _Header, max_pixels: int) -> _Layout:
     photometric = header.first(0x00280004).upper() or ("RGB" if samples == 3 else "MONOCHROME2")
     stored = min(stored, allocated)
     high_bit = header.word(0x00280102, stored - 1)
-    shift = high_bit + 1 - stored if stored <= high_bit + 1 <= allocated else 0
+    shift = high_bit + 1 - stored if kind == "u" and stored <= high_bit + 1 <= allocated else 0
     signed = header.word(0x00280103, 0) == 1
     planar = samples == 3 and header.word(0x00280006, 0) == 1
     return _Layout(rows, columns, samples, allocated, stored, shift, signed, photometric, planar, kind)
@@ -798,8 +796,11 @@ def _decompressed(data: bytes, layout: _Layout, syntax: str) -> tuple[NDArray[An
         return found.arranged(samples), found
     except DecodeError:
         raise
-    except Exception as error:
-        # The codecs document no exceptions; whatever one raises concerns this frame alone.
+    except BaseException as error:
+        # The codecs document no exceptions; whatever one raises concerns this frame alone. A panic of
+        # the RLE codec, which is Rust, is not even an Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UnsupportedPixelsError(f"the {codec} frame is not decodable ({error})"[:200], remedy=_READ) from error
 
 
@@ -850,7 +851,7 @@ def _jpeg(data: bytes, layout: _Layout) -> tuple[NDArray[Any], _Layout]:
             found = replace(found, photometric="RGB")
         raw = picture.tobytes()
     else:
-        raw = _gdcm(data, layout, stream.precision)
+        raw = _gdcm(_plain_jpeg(data, stream), layout, stream.precision)
         # Bits above those stored may hold an overlay, as in native data.
         found = replace(found, stored=min(layout.stored, stream.precision))
     return np.frombuffer(raw, "=u1" if stream.precision <= 8 else "=u2"), found
@@ -894,6 +895,7 @@ class _JpegStream:
     rows: int
     columns: int
     samples: int
+    component_ids: bytes
     tells_colour: bool
     position: int
 
@@ -914,12 +916,72 @@ class _JpegStream:
             tells = tells or (marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12)
             if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
                 precision, rows, columns, samples = struct.unpack_from(">BHHB", body)
-                tells = tells or body[6::3].upper() == b"RGB"
-                return cls(marker, precision, rows, columns, samples, tells, position)
+                ids = body[6::3]
+                return cls(marker, precision, rows, columns, samples, ids, tells or ids.upper() == b"RGB", position)
             if marker in (0xD9, 0xDA):
                 break
             position += 4 + len(body)
         raise UnsupportedPixelsError("the frame holds no JPEG codestream", remedy=_READ)
+
+
+def _plain_jpeg(data: bytes, stream: _JpegStream) -> bytes:
+    """Return a one-scan JPEG codestream reduced to what decoding its samples takes.
+
+    GDCM ends the whole process at a stray marker, table or colour hint; so every part is checked, the
+    application segments are left out, and the components are named R, G and B: not to be transformed.
+    Raises UnsupportedPixelsError. Source: ISO 10918-1 B.2.
+    """
+    damaged = UnsupportedPixelsError("the JPEG frame is damaged", remedy="Copy the file again from its origin")
+    lossless = stream.frame_type == 0xC3
+    names = b"RGB" if stream.samples == 3 else b"\x01"
+    if stream.frame_type not in (0xC1, 0xC3) or not 2 <= stream.precision <= 16:
+        raise UnsupportedPixelsError(f"JPEG frames of type {stream.frame_type:02X} are not read", remedy=_READ)
+    parts, position, marker = [b"\xff\xd8"], 2, 0
+    while marker != 0xDA:
+        start, marker, length = struct.unpack_from(">BBH", data, position)
+        body = data[position + 4 : position + 2 + length]
+        position += 2 + length
+        if start != 0xFF or len(body) != length - 2:
+            raise damaged
+        if marker == 0xC4:
+            sound = _sound_tables(body)
+        elif marker == stream.frame_type:
+            body = body[:6] + b"".join(bytes((name, *body[7 + 3 * i : 9 + 3 * i])) for i, name in enumerate(names))
+            sound = len(body) == length - 2 and all(body[7 + 3 * i] in (0x11, 0x21, 0x22) for i in range(len(names)))
+        elif marker == 0xDA:
+            first, last, low = body[-3], body[-2], body[-1]
+            sound = len(body) == 4 + 2 * len(names) and body[1:-3:2] == stream.component_ids
+            sound &= (
+                1 <= first <= 7 and last == 0 and low < stream.precision
+                if lossless
+                else (first, last, low) == (0, 63, 0)
+            )
+            body = body[:1] + b"".join(bytes((name, body[2 + 2 * i])) for i, name in enumerate(names)) + body[-3:]
+        elif marker in (0xDB, 0xDD):
+            sound = len(body) == 2 or marker == 0xDB
+        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+            continue
+        else:
+            sound = False
+        if not sound:
+            raise damaged
+        parts.append(struct.pack(">BBH", 0xFF, marker, length) + body)
+    # What is left are entropy-coded data with restart markers, and then the end.
+    marked = re.search(rb"\xff[^\x00\xd0-\xd7\xff]", data[position:])
+    if marked is None or marked[0] != b"\xff\xd9":
+        raise damaged
+    return b"".join((*parts, data[position : position + marked.end()]))
+
+
+def _sound_tables(body: bytes) -> bool:
+    """Tell whether the Huffman tables of a DHT segment fill it exactly and are codes at all."""
+    while body:
+        counts = body[1:17]
+        taken = sum(count << (16 - size) for size, count in enumerate(counts, 1))
+        if len(counts) < 16 or body[0] & 0xEF > 3 or taken > 1 << 16 or len(body) < 17 + sum(counts):
+            return False
+        body = body[17 + sum(counts) :]
+    return True
 
 
 def _agree(layout: _Layout, codec: str, rows: int, columns: int, samples: int) -> None:

@@ -1,16 +1,16 @@
 """Tensor -> vector: the embedding model, run by onnxruntime on the processor.
 
-This is the only file that imports onnxruntime. Its official builds since 1.27 report to their maker over
+This is the only file that imports onnxruntime. Its official builds (seen in 1.31) report to their maker over
 HTTPS unless told not to before the library is loaded: merely importing it writes a device identifier and
 a queue of events into the user's cache folder. `_onnxruntime` is therefore the one way to it.
 
 How the session is set was measured on two cores (batches of 1, 2, 4 and 8 at 160 and 224 pixels):
 
 - The workers' spinning is held to 0.5 ms. By default they spin for tens of milliseconds after each run:
-  next to two busy decoders that took 35 images/s where this setting keeps 105, and it doubled the time
+  next to other busy processes that left 35 images/s where this setting kept 105, and it doubled the time
   of whatever else computed in the same process. No spinning at all costs 15 % of a batch of one.
 - One session with all threads, not one single-threaded session a core: from batches of 4 on the two
-  are within 10 % of each other, while one image alone, a query, takes 22 ms instead of 37 (224 pixels).
+  are within 15 % of each other, while one image alone, a query, takes 22 ms instead of 37 (224 pixels).
 - The arena, dynamic block partitioning, flushing denormals and backing off made no difference that
   could be told from noise.
 """

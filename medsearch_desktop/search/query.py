@@ -126,7 +126,7 @@ class _Parser:
         return disjunction(alternatives)
 
     def all_of(self) -> Tree:
-        start = self.skip()
+        start = self.at
         parts: list[Tree] = []
         while True:
             operator_at = self.operator("AND")
@@ -141,7 +141,7 @@ class _Parser:
         if not parts:
             if self.peek_operator() == "OR":
                 self.fail("OR has nothing before it", self.at, "Remove it, or quote it to search for the word")
-            self.fail("there is nothing to search for", min(start, self.at), "Write a word, a phrase or a filter")
+            self.fail("there is nothing to search for", start, "Write a word, a phrase or a filter")
         return conjunction(parts)
 
     def part(self) -> Tree:
@@ -177,7 +177,8 @@ class _Parser:
     def group(self) -> Tree:
         start = self.at
         self.at += 1
-        self.skip()
+        if self.skip() == len(self.query):
+            self.fail("this parenthesis is not closed", start, "Add )")
         if self.query.startswith(")", self.at):
             self.fail("the parentheses are empty", start, "Write a term between them or remove them")
         tree = self.nested(start, self.any_of)
@@ -445,8 +446,8 @@ def _unparse_value(value: Value) -> str:
     match value:
         case NumberRange(low, high, include_low, include_high):
             if low is not None and high is not None:
-                whole = high == low + 1 and not include_high
-                return _number(low) if whole or low == high else f"{_number(low)}..{_number(high)}"
+                single = not include_high if low.is_integer() else low == high
+                return _number(low) if single else f"{_number(low)}..{_number(high)}"
             if low is not None:
                 return f"{'>=' if include_low else '>'}{_number(low)}"
             assert high is not None

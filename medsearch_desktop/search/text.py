@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ SNIPPET_LENGTH = 240
 _MOST_TEXT = 20_000
 _SECTION_RANKS = {"IMPRESSION": 2, "FINDINGS": 1}
 _BLANKS = re.compile(r"\s+")
+_WORDS = re.compile(r"[^\W_]+")
 
 
 def compile_tree(tree: Tree) -> Query:
@@ -69,7 +70,9 @@ def _compile_field(key: str, value: Value) -> Query:
         case NumberRange(low, high, include_low, include_high):
             return fulltext.between(row.index[0], low, high, include_low=include_low, include_high=include_high)
         case DateRange(first, last):
-            return fulltext.between(row.index[0], first and first.toordinal(), last and last.toordinal())
+            return fulltext.between(
+                row.index[0], first.toordinal() if first else None, last.toordinal() if last else None
+            )
         case _:
             if row.kind is Kind.TEXT:
                 return _compile_words(row.index[0], value)
@@ -153,11 +156,12 @@ def make_snippet(
     are half-open offsets into the snippet, in order, without overlap.
     """
     found = _find(text, sections, _sought(tree))
-    start = _best_start(found, text) if found else _opening(text, sections)
+    start = _best_start(found, text) if found else _opening(sections)
     return _cut(text, start, found)
 
 
-def _sought(tree: Tree) -> list[_Sought]:
+@lru_cache(maxsize=256)
+def _sought(tree: Tree) -> tuple[_Sought, ...]:
     sought: dict[_Sought, None] = {}
     for leaf in leaves(tree, positive=True):
         section = ""
@@ -172,51 +176,52 @@ def _sought(tree: Tree) -> list[_Sought]:
             tokens = tuple(fulltext.analyse(value.text, stemmed=not begins))
             if tokens:
                 sought[_Sought(tokens, begins, section)] = None
-    return list(sought)
+    return tuple(sought)
 
 
 def _find(text: str, sections: Sequence[tuple[str, int, int]], sought: Sequence[_Sought]) -> list[_Found]:
     if not sought:
         return []
     # The sections that matter most come first where a text is too long to be looked at whole.
-    spans = sorted(sections, key=lambda part: -_SECTION_RANKS.get(part[0], 0)) if len(text) > _MOST_TEXT else []
-    parts = [(start, min(end, start + _MOST_TEXT)) for _, start, end in spans[:2]] or [(0, min(len(text), _MOST_TEXT))]
+    ranked = sorted(sections, key=lambda part: -_SECTION_RANKS.get(part[0], 0)) if len(text) > _MOST_TEXT else []
+    parts = [(start, min(end, start + _MOST_TEXT)) for _, start, end in ranked[:2]] or [(0, min(len(text), _MOST_TEXT))]
     found: list[_Found] = []
     for part_start, part_end in parts:
-        part = text[part_start:part_end]
+        words = _WORDS.findall(text, part_start, part_end)
+        spans = [match.span() for match in _WORDS.finditer(text, part_start, part_end)]
         for begins in {each.begins for each in sought}:
-            tokens = fulltext.token_spans(part, stemmed=not begins)
-            places: dict[str, list[int]] = {}
-            for place, (token, _, _) in enumerate(tokens):
-                places.setdefault(token, []).append(place)
+            tokens = list(map(_plain if begins else _stemmed, words))
             for number, each in enumerate(sought):
                 if each.begins == begins:
-                    for start, end in _matches(each, tokens, places):
-                        section = _section_at(sections, part_start + start)
+                    for first in _places(each, tokens):
+                        start, end = spans[first][0], spans[first + len(each.tokens) - 1][1]
+                        section = _section_at(sections, start)
                         if each.section in ("", section):
-                            rank = _SECTION_RANKS.get(section, 0)
-                            found.append(_Found(part_start + start, part_start + end, number, rank))
+                            found.append(_Found(start, end, number, _SECTION_RANKS.get(section, 0)))
     found.sort(key=lambda match: (match.start, -match.end))
     return found
 
 
-def _matches(
-    sought: _Sought, tokens: Sequence[tuple[str, int, int]], places: dict[str, list[int]]
-) -> list[tuple[int, int]]:
-    wanted = sought.tokens
-    if sought.begins and len(wanted) == 1:
-        firsts = [place for token, at in places.items() if token.startswith(wanted[0]) for place in at]
+# Reports share their vocabulary: looking a word up is ten times faster than analysing it again.
+@lru_cache(maxsize=65_536)
+def _stemmed(word: str) -> str:
+    return " ".join(fulltext.analyse(word))
+
+
+@lru_cache(maxsize=65_536)
+def _plain(word: str) -> str:
+    return " ".join(fulltext.analyse(word, stemmed=False))
+
+
+def _places(sought: _Sought, tokens: Sequence[str]) -> list[int]:
+    """Return where in `tokens` the sought ones begin to stand in a row."""
+    *leading, last = sought.tokens
+    reach = len(leading)
+    if sought.begins:
+        ends = [place for place, token in enumerate(tokens) if token.startswith(last)]
     else:
-        firsts = places.get(wanted[0], [])
-    ranges = []
-    for first in firsts:
-        row = tokens[first : first + len(wanted)]
-        if len(row) == len(wanted) and all(
-            token == want or (sought.begins and number == len(wanted) - 1 and token.startswith(want))
-            for number, ((token, _, _), want) in enumerate(zip(row, wanted, strict=True))
-        ):
-            ranges.append((row[0][1], row[-1][2]))
-    return ranges
+        ends = [place for place, token in enumerate(tokens) if token == last]
+    return [end - reach for end in ends if end >= reach and list(tokens[end - reach : end]) == leading]
 
 
 def _section_at(sections: Sequence[tuple[str, int, int]], position: int) -> str:
@@ -246,7 +251,7 @@ def _best_start(found: Sequence[_Found], text: str) -> int:
     return earliest + blank.end() if blank else best.start
 
 
-def _opening(text: str, sections: Sequence[tuple[str, int, int]]) -> int:
+def _opening(sections: Sequence[tuple[str, int, int]]) -> int:
     ranked = sorted(sections, key=lambda part: -_SECTION_RANKS.get(part[0], 0))
     return ranked[0][1] if ranked and ranked[0][0] in _SECTION_RANKS else 0
 
@@ -255,34 +260,27 @@ def _cut(text: str, start: int, found: Sequence[_Found]) -> tuple[str, tuple[tup
     """Return about SNIPPET_LENGTH characters from `start` on one line, and the matches in them."""
     while start < len(text) and text[start].isspace():
         start += 1
-    # Room for runs of blanks, which become one; so long a run of them is no report.
-    raw = text[start : start + 4 * SNIPPET_LENGTH]
-    pieces: list[str] = []
-    kept: list[int] = []
-    for match in re.finditer(r"\S+", raw):
-        length = len(kept) + bool(kept) + len(match[0])
-        if length > SNIPPET_LENGTH and kept:
-            break
-        if kept:
-            pieces.append(" ")
-            kept.append(start + match.start() - 1)
-        piece = match[0][:SNIPPET_LENGTH]
-        pieces.append(piece)
-        kept.extend(range(start + match.start(), start + match.start() + len(piece)))
-    if not kept:
-        return "", ()
-    cut_before = bool(text[:start].strip())
-    cut_after = bool(text[kept[-1] + 1 : kept[-1] + 1 + 4 * SNIPPET_LENGTH].strip())
-    before = "… " if cut_before else ""
-    snippet = before + "".join(pieces) + (" …" if cut_after else "")
+    # Room for runs of blanks, which become one.
+    line = " ".join(text[start : start + 2 * SNIPPET_LENGTH].split())
+    if len(line) > SNIPPET_LENGTH:
+        blank = line.rfind(" ", 0, SNIPPET_LENGTH + 1)
+        line = line[: blank if blank > 0 else SNIPPET_LENGTH]
+    before = "… " if text[:start].strip() else ""
     ranges: list[tuple[int, int]] = []
     for each in found:
-        if each.start < kept[0] or each.end > kept[-1] + 1:
+        first, last = _place_on_line(text, start, each.start), _place_on_line(text, start, each.end)
+        if each.start < start or last > len(line):
             continue
-        first = len(before) + bisect_left(kept, each.start)
-        last = len(before) + bisect_left(kept, each.end - 1) + 1
+        first, last = first + len(before), last + len(before)
         if ranges and first < ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
         else:
             ranges.append((first, last))
-    return snippet, tuple(ranges)
+    whole = _place_on_line(text, start, min(len(text.rstrip()), start + 2 * SNIPPET_LENGTH + 1)) <= len(line)
+    return f"{before}{line}{'' if whole else ' …'}", tuple(ranges)
+
+
+def _place_on_line(text: str, start: int, position: int) -> int:
+    """Return where `position`, before or after a word, stands in the line that `text[start:]` becomes."""
+    passed = text[start:position]
+    return len(" ".join(passed.split())) + (passed[-1:].isspace() and bool(passed.strip()))

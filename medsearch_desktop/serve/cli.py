@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("query", nargs="?", default="", metavar="QUERY")
     search.add_argument("-k", type=_positive, default=10, metavar="N", help="hits a page (%(default)s)")
     search.add_argument("--offset", type=_not_negative, default=0, metavar="N", help="hits to skip (%(default)s)")
-    search.add_argument("--sort", choices=["score", "date", "date-", "patient"], default="score")
+    search.add_argument("--sort", choices=["score", "date", "oldest", "patient"], default="score")
     search.add_argument("--fields", action="store_true", help="list the fields of the query language and exit")
 
     similar = command("similar", _similar, "find the images that look like one: an image id or any image file")

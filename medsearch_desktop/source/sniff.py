@@ -178,7 +178,7 @@ def _chains(head: bytes, size: int, *, order: str, explicit: bool) -> bool:
         if offset == size:
             return sound >= 2
         if offset + 12 > len(head):
-            # Only a value of kilobytes leads out of the head.
+            # The file ends here, or the value before is of kilobytes.
             return sound >= 2 and offset + 8 <= size
         group, element = struct.unpack_from(f"{order}HH", head, offset)
         tag = group << 16 | element

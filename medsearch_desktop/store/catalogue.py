@@ -315,17 +315,6 @@ class Catalogue:
         )
         return dict(rows)
 
-    def ordered_by_patient(self, doc_nos: NDArray[np.int64], *, limit: int, offset: int) -> list[int]:
-        """Return a page of `doc_nos` by patient, then date, then number."""
-        rows = self._read(
-            "SELECT doc_no FROM document_keys LEFT JOIN studies USING (study_uid) WHERE doc_no IN (SELECT unnest($nos))"
-            " ORDER BY patient_id NULLS LAST, study_date NULLS LAST, doc_no LIMIT $limit OFFSET $offset",
-            nos=doc_nos.tolist(),
-            limit=limit,
-            offset=offset,
-        )
-        return [no for (no,) in rows]
-
     def file_of(self, path: str) -> FileRow | None:
         """Return what is known of one file."""
         rows = self._read(

@@ -26,13 +26,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tantivy
-from tantivy import Filter, Occur, Order, Query, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+from tantivy import Filter, Occur, Order, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+from tantivy import Query as Query
 
 from medsearch_desktop.errors import LibraryError, StorageFullError
 
@@ -119,12 +121,6 @@ def _analyser(*, stemmed: bool) -> TextAnalyzer:
 def analyse(text: str, *, stemmed: bool = True) -> list[str]:
     """Return the tokens of `text` as the index holds them."""
     return _analyser(stemmed=stemmed).analyze(unicodedata.normalize("NFC", text))
-
-
-def token_spans(text: str, *, stemmed: bool = True) -> list[tuple[str, int, int]]:
-    """Return the tokens of `text` with their half-open character ranges, in order."""
-    tokens = _analyser(stemmed=stemmed).pre_tokenize(text).tokens
-    return [(token.text, token.char_offset_from, token.char_offset_to) for token in tokens]
 
 
 def keyword_key(value: str) -> str:
@@ -543,24 +539,25 @@ class FulltextIndex:
         limit, offset = max(0, limit), max(0, offset)
         if limit == 0 or offset >= view.searcher.num_docs:
             return self.count(query), []
-        if sort == "score":
-            found = self._ask(lambda: view.searcher.search(query, limit, offset=offset))
-        else:
-            found = self._ask(
-                lambda: view.searcher.search(query, limit, offset=offset, order_by_field=f"by_{sort}", order=Order.Asc)
-            )
-        addresses = [address for _, address in found.hits]
-        doc_nos = self._ask(lambda: view.searcher.fast_field_values("doc_no", addresses))
-        if sort == "score":
-            page = [(doc_no, score) for (score, _), doc_no in zip(found.hits, doc_nos, strict=True)]
-            page.sort(key=lambda hit: (-hit[1], hit[0]))
-            return found.count, page
-        return found.count, [(doc_no, 0.0) for doc_no in doc_nos]
+        column = None if sort == "score" else f"by_{sort}"
+        # Any: the stubs of tantivy-py 0.27 leave out `SearchResult.count`.
+        found: Any = self._ask(
+            lambda: view.searcher.search(query, limit, offset=offset, order_by_field=column, order=Order.Asc)
+        )
+        doc_nos: list[Any] = self._ask(
+            lambda: view.searcher.fast_field_values("doc_no", [address for _, address in found.hits])
+        )
+        if column is not None:
+            return found.count, [(doc_no, 0.0) for doc_no in doc_nos]
+        page = [(doc_no, score) for (score, _), doc_no in zip(found.hits, doc_nos, strict=True)]
+        page.sort(key=lambda hit: (-hit[1], hit[0]))
+        return found.count, page
 
     def count(self, query: Query) -> int:
         """Return how many documents match."""
         searcher = self._view.searcher
-        return int(self._ask(lambda: searcher.search(query, 1)).count)
+        found: Any = self._ask(lambda: searcher.search(query, 1))
+        return int(found.count)
 
     def matching(self, query: Query) -> npt.NDArray[np.int64]:
         """Return the doc_no of every document that matches, ascending."""
@@ -602,4 +599,4 @@ class FulltextIndex:
 def _made_by() -> str:
     """Everything that the files depend on."""
     fields = repr((TEXT_FIELDS, KEYWORD_FIELDS, COUNTED_FIELDS))
-    return f"{FORMAT}; {tantivy.__version__}; {hashlib.sha256(fields.encode()).hexdigest()[:16]}"
+    return f"{FORMAT}; {metadata.version('tantivy')}; {hashlib.sha256(fields.encode()).hexdigest()[:16]}"

@@ -73,11 +73,11 @@ def cosines(export: ModuleType, images: list[Any]) -> Any:
 
 
 def test_shipped_model_agrees_with_torch_on_made_up_films(export: ModuleType) -> None:
-    assert cosines(export, [export.phantom(seed) for seed in range(24)]).min() >= 0.99999
+    assert cosines(export, [export.phantom(seed) for seed in range(16)]).min() >= 0.99999
 
 
 def test_shipped_model_agrees_with_torch_on_films(export: ModuleType, films: Path) -> None:
-    assert cosines(export, export.checked_images(films)[:24]).min() >= 0.99999
+    assert cosines(export, export.checked_images(films)[:16]).min() >= 0.99999
 
 
 def test_shipped_file_is_what_the_script_writes(export: ModuleType) -> None:
@@ -112,10 +112,12 @@ def test_drifting_weights_are_refused(
     export: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = torch.load(trained, weights_only=True)
-    # Far below half precision's smallest number: stored so, the layer would fall silent.
+    # Far below half precision's smallest number: stored so, the layer falls silent. The normalisation after it
+    # makes up for the scale, so that torch computes what it did: deviation is then that of epsilon, 1e-5.
     state["features.conv0.weight"] *= 1e-8
-    state["features.norm0.running_var"] *= 1e-16
     state["features.norm0.running_mean"] *= 1e-8
+    state["features.norm0.running_var"] *= 1e-16
+    state["features.norm0.weight"] *= 1e8 * 1e-5**0.5
     torch.save(state, tmp_path / "faint.pt")
     folder = tmp_path / "models"
     folder.mkdir()

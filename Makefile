@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo-library
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint bench export clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml models/manifest.json
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed; set PYTHON to one")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+install: $(STAMP) ## make .venv with the program and its development tools
+
+demo: install ## build the demo library and ask it two questions
+	$(BIN)/medsearch demo --library $(DEMO)
+
+test: install ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## run what continuous integration runs
+
+bench: export ## measure: every figure of README's table
+	$(BIN)/python -m tests.benchmarks
+
+export: install ## install what exporting and comparing the model needs (torch)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export]'
+
+clean: ## remove what the other targets made, except downloads
+	rm -rf .venv demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache

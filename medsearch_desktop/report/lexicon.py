@@ -1,0 +1,200 @@
+"""The words that are looked for: terms with their codes, cues with their power, and what a normal organ rules out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from medsearch_desktop.records import Assertion, Category
+from medsearch_desktop.report.tables import expand, read_table, term_tables
+from medsearch_desktop.report.words import split_words
+
+GAP = "~"
+GAP_WIDTH = 4
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+# Kinds of cue that are single words and only help to tell a list from a new statement.
+WORD_KINDS = frozenset({"restart", "closing", "verb", "subject", "preposition"})
+
+Phrase = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One row of the lexicon: a concept, its names (normal spelling, as written in the table) and its code."""
+
+    name: str
+    names: tuple[str, ...]
+    category: Category
+    findings: tuple[str, ...]
+    icd10cm: str
+    title: str
+    cui: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One row of the cues; see the head of `data/cues.tsv` for what the columns mean."""
+
+    kind: str
+    assertion: Assertion | None
+    reach: str
+    breaks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Organ:
+    """What it means that one organ is called normal, or is at the upper limit of it."""
+
+    words: tuple[str, ...]
+    rules_out: tuple[str, ...]
+    uncertain: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """All that one phrase may be. `capitals` holds for a term only: it counts when written in capitals."""
+
+    term: Term | None = None
+    capitals: bool = False
+    cues: list[Cue] = field(default_factory=list)
+    organs: list[Organ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class GapPattern:
+    """A term whose two halves stand up to `GAP_WIDTH` words apart ("heart ... enlarged")."""
+
+    before: Phrase
+    after: Phrase
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Everything the tables hold, ready to be looked up by normal words."""
+
+    terms: tuple[Term, ...]
+    entries: dict[Phrase, Entry]
+    gaps: dict[str, tuple[GapPattern, ...]]
+    words: dict[str, frozenset[str]]
+    strong_restarts: frozenset[str]
+    by_finding: dict[str, Term]
+
+
+@lru_cache(maxsize=1)
+def load_lexicon() -> Lexicon:
+    """Read the tables that ship with the package, once a process."""
+    entries: dict[Phrase, Entry] = {}
+    gaps: dict[str, list[GapPattern]] = {}
+    terms = tuple(_read_terms())
+    # Names before variants: a concept of its own name is never taken by another's variant.
+    for whole in (True, False):
+        for term in terms:
+            for name in term.names[:1] if whole else term.names[1:]:
+                _add_term(name, term, entries, gaps)
+    words: dict[str, set[str]] = {kind: set() for kind in WORD_KINDS}
+    strong: set[str] = set()
+    for row in read_table("cues.tsv"):
+        _add_cue(row, entries, words, strong)
+    for row in read_table("normal.tsv"):
+        organ = Organ(_cells(row["words"], ","), _cells(row["rules_out"], ","), _cells(row["uncertain"], ","))
+        for phrase in _phrases(row["subject"]):
+            entries.setdefault(phrase, Entry()).organs.append(organ)
+    by_finding: dict[str, Term] = {}
+    for term in terms:
+        for finding in term.findings:
+            by_finding.setdefault(finding, term)
+    return Lexicon(
+        terms,
+        entries,
+        {first: tuple(patterns) for first, patterns in gaps.items()},
+        {kind: frozenset(values) for kind, values in words.items()},
+        frozenset(strong),
+        by_finding,
+    )
+
+
+def phrase_of(text: str) -> Phrase:
+    """Return the normal words of a phrase, without punctuation."""
+    return tuple(word for word in split_words(text).normal if word[0].isalnum())
+
+
+def plural(name: str) -> str:
+    """Return a name with its last word in the plural, by the regular rules and that of Greek -is."""
+    if name.endswith("is"):
+        return f"{name[:-2]}es"
+    if name.endswith("y") and name[-2:-1] not in "aeiou":
+        return f"{name[:-1]}ies"
+    if name.endswith(("x", "ch", "sh", "s")):
+        return f"{name}es"
+    return f"{name}s"
+
+
+def _read_terms() -> list[Term]:
+    found = []
+    for table in term_tables():
+        for row in read_table(table):
+            names = [name for part in (row["term"], *_cells(row["variants"], ";")) for name in expand(part)]
+            findings = _cells(row["finding"], ",")
+            found.append(
+                Term(
+                    row["term"],
+                    tuple(dict.fromkeys(names)),
+                    Category(row["category"]),
+                    findings,
+                    row["icd10cm"],
+                    row["title"],
+                    row["cui"],
+                )
+            )
+    return found
+
+
+def _cells(cell: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in cell.split(separator) if part.strip())
+
+
+def _phrases(cell: str) -> list[Phrase]:
+    return [phrase_of(name) for part in _cells(cell, ";") for name in expand(part)]
+
+
+def _add_term(name: str, term: Term, entries: dict[Phrase, Entry], gaps: dict[str, list[GapPattern]]) -> None:
+    if GAP in name:
+        before, after = (phrase_of(half) for half in name.split(GAP))
+        gaps.setdefault(before[0], []).append(GapPattern(before, after, term))
+        return
+    capitals = any(word.isupper() and len(word) > 1 for word in name.split())
+    for form in (name,) if capitals else (name, plural(name)):
+        entry = entries.setdefault(phrase_of(form), Entry())
+        if entry.term is None:
+            entry.term, entry.capitals = term, capitals
+
+
+def _add_cue(
+    row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str, set[str]], strong: set[str]
+) -> None:
+    kind = row["kind"]
+    for text in expand(row["cue"]):
+        if kind in WORD_KINDS:
+            words[kind].add(text)
+            if row["assertion"] == "strong":
+                strong.add(text)
+            continue
+        phrase = tuple(split_words(text).normal)
+        assertion = Assertion(row["assertion"]) if row["assertion"] else None
+        entries.setdefault(phrase, Entry()).cues.append(Cue(kind, assertion, row["reach"], row["breaks"] == "yes"))

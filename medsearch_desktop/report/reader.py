@@ -1,0 +1,69 @@
+"""Report text to a report record: sections, mentions, and the object that `medsearch extract` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from medsearch_desktop.records import Entity, Report
+from medsearch_desktop.report.entities import PIPELINE_VERSION, EntityExtractor, findings
+from medsearch_desktop.report.sections import find_sections
+
+
+class ReportReader:
+    """Reads report texts; built once (about a second), it may be used from several threads."""
+
+    def __init__(self, *, extractor: EntityExtractor | None = None) -> None:
+        self._extractor = EntityExtractor() if extractor is None else extractor
+        self.version = PIPELINE_VERSION
+
+    def read(self, text: str, *, report_id: str, encoding: str = "utf-8") -> Report:
+        """Return the report with its sections and entities filled; never fails, whatever the text holds."""
+        sections = find_sections(text)
+        entities = self._extractor.extract(text, sections)
+        return Report(report_id=report_id, text=text, sections=sections, entities=entities, encoding=encoding)
+
+    def read_many(self, texts: Iterable[tuple[str, str]]) -> Iterator[Report]:
+        """Yield a report for each (report_id, text), in order."""
+        for report_id, text in texts:
+            yield self.read(text, report_id=report_id)
+
+
+def extract_json(report: Report) -> dict[str, Any]:
+    """Return the object that `medsearch extract` prints for a report.
+
+    Parts of the same name are joined by a line break; offsets of entities are into the whole text.
+    """
+    sections: dict[str, str] = {}
+    for section in report.sections:
+        body = report.text[section.start : section.end]
+        sections[section.name] = f"{sections[section.name]}\n{body}" if section.name in sections else body
+    return {
+        "report_id": report.report_id,
+        "sections": sections,
+        "entities": [_entity_json(entity) for entity in report.entities],
+        "findings": findings(report.entities),
+    }
+
+
+def _entity_json(entity: Entity) -> dict[str, Any]:
+    return {
+        "text": entity.text,
+        "start": entity.start,
+        "end": entity.end,
+        "section": entity.section,
+        "category": str(entity.category),
+        "assertion": str(entity.assertion),
+        "cui": entity.cui,
+        "icd10cm": entity.icd10cm,
+        "title": entity.title,
+        "score": round(entity.score, 4),
+        "alternatives": [
+            {"cui": code.cui, "icd10cm": code.icd10cm, "title": code.title, "score": round(code.score, 4)}
+            for code in entity.alternatives
+        ],
+        "finding": entity.finding,
+        "cue": entity.cue,
+        "cue_start": entity.cue_start,
+        "cue_end": entity.cue_end,
+    }

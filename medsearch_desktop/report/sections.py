@@ -1,0 +1,206 @@
+"""A report's parts, found by its headings in the many ways they are written.
+
+A heading is one of `data/headings.tsv` at the beginning of a line, before a colon, a dash, the end
+of the line or, in capitals, before text that is not; or in the middle of a line, capitalised, after
+the end of a sentence and before a colon.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+
+from medsearch_desktop.records import Section
+from medsearch_desktop.report.tables import expand, read_table
+
+# Parts of which nothing is read: names of people and places could pass for findings.
+NOT_READ = frozenset({"SIGNATURE", "NOTIFICATION"})
+_SEEN = frozenset({"FINDINGS", "IMPRESSION", "ADDENDUM"})
+# Parts before the findings that may run into them without a heading between.
+_BEFORE = frozenset({"INDICATION", "HISTORY", "COMPARISON", "TECHNIQUE", "EXAMINATION"})
+_HEADER = "HEADER"
+_ANATOMY = "ANATOMY"
+_MAX_HEADING = 60
+
+_LINE_HEADING = re.compile(
+    r"^[ \t>*#_•-]*(?:\d{1,2}[.)][ \t]+)?(?P<title>[A-Za-z][A-Za-z0-9 \t/&,'’+-]{0,58}?)[ \t]*(?P<note>\([^()\n]{0,60}\))?[ \t*_]*"
+    r"(?P<mark>:+[ \t*_]*|[ \t]+[-–—]+[ \t]+|[-–—]+[ \t]*(?=\n|$)|[ \t]*(?=\n|$))",
+    re.MULTILINE,
+)
+_BARE_HEADING = re.compile(r"^[ \t*#]*(?P<title>[A-Z]{4,}(?:[ /&][A-Z]{2,}){0,4})(?P<mark>[ \t]+)(?=[A-Z0-9][a-z0-9])", re.MULTILINE)
+_INLINE_HEADING = re.compile(
+    r"(?<=[.!?;)\]][ \t])[ \t]*(?P<title>[A-Z][A-Za-z]+(?:[ \t/&]+[A-Za-z]+){0,5})[ \t]*(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*:[ \t]*)"
+)
+_ADDENDUM = re.compile(
+    r"^[ \t>*#_-]*(?:\d+(?:st|nd|rd|th)[ \t]+)?(?P<title>addend(?:um|a))\b"
+    r"(?P<mark>[ \t]*(?:#?[ \t]*\d+)?[ \t]*(?:(?:by|dated|on|from|to)\b[^:\n]{0,120}|\([^()\n]{0,80}\)|[^:\n.]{0,40}(?=:))?[ \t]*(?::|[-–—]+[ \t]|(?=\n|$))?)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_HEADER_LINE = re.compile(r"[ \t]*(?P<title>[A-Za-z][A-Za-z0-9 _#./()-]{0,40}?)[ \t]*[:=][ \t]*(?P<value>[^\n]*)")
+_SPACE = re.compile(r"[\s/&,'’+_#-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    name: str
+    start: int
+    body: int
+
+
+def find_sections(text: str) -> tuple[Section, ...]:
+    """Return the parts of a report in the order of its text; a part without text is left out.
+
+    Ranges are half-open offsets into `text`, hold no heading and neither begin nor end in white
+    space. A part that is headed twice comes twice. Text without any heading is FINDINGS, but for
+    a head of "key: value" lines, which is PREAMBLE. Findings headed by nothing but a blank line
+    after COMPARISON, TECHNIQUE and the like are FINDINGS. "FINDINGS AND IMPRESSION" is IMPRESSION.
+    """
+    headings = _headings(text)
+    sections: list[Section] = []
+    first = headings[0].start if headings else len(text)
+    sections.extend(_before_headings(text, first, headed=bool(headings)))
+    for heading, following in zip(headings, [*headings[1:], None], strict=True):
+        end = following.start if following else len(text)
+        sections.extend(_trimmed(text, heading.name, heading.body, end))
+    if not any(section.name == "FINDINGS" for section in sections):
+        sections = _with_unheaded_findings(text, sections)
+    return tuple(sections)
+
+
+def is_header_line(text: str, position: int) -> bool:
+    """Return whether the line around `position` is one of the head of a report, like "Accession: 123"."""
+    start = text.rfind("\n", 0, position) + 1
+    match = _HEADER_LINE.match(text, start)
+    return match is not None and match.start("value") <= position and _is_header(match)
+
+
+def _is_header(match: re.Match[str]) -> bool:
+    name = _known(match.group("title"))
+    # An identifier or date under an unknown key is still no finding.
+    return name == _HEADER or (name is None and _is_data(match.group("value")))
+
+
+def _is_data(value: str) -> bool:
+    value = value.strip()
+    return bool(value) and " " not in value and any(char.isdigit() for char in value)
+
+
+def _before_headings(text: str, end: int, *, headed: bool) -> list[Section]:
+    """Cut what stands before the first heading into a head of "key: value" lines and free text."""
+    head = 0
+    position = 0
+    while position < end:
+        line_end = text.find("\n", position, end)
+        line_end = end if line_end < 0 else line_end
+        if text[position:line_end].strip():
+            match = _HEADER_LINE.match(text, position, line_end)
+            if match is None or not _is_header(match):
+                break
+            head = line_end
+        position = line_end + 1
+    if headed:
+        return _trimmed(text, "PREAMBLE", 0, end)
+    return [*_trimmed(text, "PREAMBLE", 0, head), *_trimmed(text, "FINDINGS", head, end)]
+
+
+def _with_unheaded_findings(text: str, sections: list[Section]) -> list[Section]:
+    """Cut FINDINGS out of the last part before the impression where a blank line begins them."""
+    for index in range(len(sections) - 1, -1, -1):
+        section = sections[index]
+        if section.name in _SEEN:
+            continue
+        if section.name not in _BEFORE:
+            break
+        gap = _PARAGRAPH.search(text, section.start, section.end)
+        if gap is None:
+            break
+        cut = [
+            *_trimmed(text, section.name, section.start, gap.start()),
+            *_trimmed(text, "FINDINGS", gap.end(), section.end),
+        ]
+        return [*sections[:index], *cut, *sections[index + 1 :]]
+    return sections
+
+
+def _trimmed(text: str, name: str, start: int, end: int) -> list[Section]:
+    body = text[start:end]
+    stripped = body.strip()
+    if not stripped:
+        return []
+    first = start + len(body) - len(body.lstrip())
+    return [Section(name, first, first + len(stripped))]
+
+
+def _headings(text: str) -> list[_Heading]:
+    found: dict[int, _Heading] = {}
+    for match in _ADDENDUM.finditer(text):
+        if match.group("title").isupper() or match.group("mark").strip() or _alone(text, match):
+            found[match.start()] = _Heading("ADDENDUM", match.start(), match.end())
+    taken = [(heading.start, heading.body) for heading in found.values()]
+    for pattern in (_LINE_HEADING, _BARE_HEADING, _INLINE_HEADING):
+        for match in pattern.finditer(text):
+            name = _known(match.group("title"))
+            if name is None or name == _HEADER or any(start <= match.start() < end for start, end in taken):
+                continue
+            if pattern is _INLINE_HEADING and name in (_ANATOMY, "SIGNATURE") and not match.group("title").isupper():
+                continue
+            if not match.group("mark").strip(" \t*_") and not _stands_alone(match):
+                continue
+            found.setdefault(match.start(), _Heading(name, match.start(), match.end()))
+    ordered = [found[start] for start in sorted(found)]
+    return _without_organs(ordered)
+
+
+def _alone(text: str, match: re.Match[str]) -> bool:
+    return text[match.end() : match.end() + 1] in ("", "\n")
+
+
+def _stands_alone(match: re.Match[str]) -> bool:
+    """Whether a heading without any mark after it is one: alone on its line, or in capitals before other text."""
+    if match.re is _BARE_HEADING:
+        return True
+    title = match.group("title")
+    return title.isupper() or title.istitle() or title[0].isupper()
+
+
+def _without_organs(headings: list[_Heading]) -> list[_Heading]:
+    """Keep organ headings in the part they stand in; where that cannot hold findings they begin them."""
+    kept: list[_Heading] = []
+    for heading in headings:
+        if heading.name != _ANATOMY:
+            kept.append(heading)
+        elif kept and kept[-1].name not in _SEEN and kept[-1].name != "RECOMMENDATION":
+            # The organ's name is part of what is said, so the body begins with it.
+            kept.append(_Heading("FINDINGS", heading.start, heading.start))
+    return kept
+
+
+def _known(title: str) -> str | None:
+    words = _SPACE.sub(" ", title).strip().lower()
+    if len(words) > _MAX_HEADING:
+        return None
+    names = _names()
+    name = names.get(words)
+    if name is None and " and " in words:
+        name = names.get(words.replace(" and ", " "))
+    return name
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    names: dict[str, str] = {}
+    for row in read_table("headings.tsv"):
+        for heading in expand(row["heading"]):
+            names.setdefault(heading.strip(), row["name"])
+    return names
+
+
+def section_at(sections: tuple[Section, ...], position: int) -> Section | None:
+    """Return the section that holds the character at `position`, or None between sections."""
+    index = bisect_right([section.start for section in sections], position) - 1
+    if index >= 0 and sections[index].start <= position < sections[index].end:
+        return sections[index]
+    return None

@@ -1,0 +1,42 @@
+"""What tests share: their own settings, films to write, and the way to real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from makers import Film, dataset
+
+ROOT = Path(__file__).parents[1]
+# Settings of whoever runs the tests must not reach them.
+for name in [name for name in os.environ if name.startswith("MEDSEARCH_") and name != "MEDSEARCH_TEST_DATA"]:
+    del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's configuration and data folders out of every test."""
+    home = tmp_path_factory.mktemp("home")
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(home))
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real films and reports, which is not part of the project."""
+    folder = Path(os.environ.get("MEDSEARCH_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set MEDSEARCH_TEST_DATA to the folder that holds cxr/ and openi/")
+    return folder
+
+
+@pytest.fixture
+def write_film() -> Callable[[Path, Film], Path]:
+    def write(path: Path, film: Film) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset(film).save_as(path, enforce_file_format=True)
+        return path
+
+    return write

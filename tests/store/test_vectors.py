@@ -1,0 +1,184 @@
+"""Nearest vectors: exactness, filters, removal, crashes and damage, on real files and a real graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsearch_desktop.store.vectors import VectorIndex
+
+NONE = np.empty(0, np.int64)
+DIM = 64
+
+
+def unit(count: int, *, seed: int) -> np.ndarray:
+    # Clustered, as embeddings of films are: a uniform cloud is harder than anything real.
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, DIM))
+    vectors = centres[rng.integers(0, 20, count)] + 0.5 * rng.standard_normal((count, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def open_index(folder: Path, *, exact_below: int = 100_000, model_id: str = "m") -> VectorIndex:
+    return VectorIndex(folder, model_id=model_id, dim=DIM, exact_below=exact_below, breadth=200, threads=1)
+
+
+def brute(numbers: np.ndarray, vectors: np.ndarray, query: np.ndarray, k: int) -> list[int]:
+    order = np.lexsort((numbers, -(vectors @ query)))
+    return numbers[order][:k].tolist()
+
+
+def test_an_empty_index_answers_nothing(tmp_path: Path) -> None:
+    numbers, scores = open_index(tmp_path).search(unit(1, seed=0)[0], 5)
+    assert numbers.size == scores.size == 0
+
+
+def test_exact_search_is_brute_force(tmp_path: Path) -> None:
+    vectors, numbers = unit(500, seed=1), np.arange(500) * 3
+    index = open_index(tmp_path)
+    index.update(numbers, vectors, removed=NONE, watermark=7)
+    for query in unit(20, seed=2):
+        found, scores = index.search(query, 10)
+        assert found.tolist() == brute(numbers, vectors, query, 10)
+        assert np.all(np.diff(scores) <= 0)
+
+
+def test_it_survives_closing(tmp_path: Path) -> None:
+    vectors = unit(50, seed=1)
+    open_index(tmp_path).update(np.arange(50), vectors, removed=NONE, watermark=9)
+    again = open_index(tmp_path)
+    assert (again.watermark, again.count) == (9, 50)
+    assert again.search(vectors[17], 1)[0].tolist() == [17]
+
+
+def test_the_same_update_twice_changes_nothing(tmp_path: Path) -> None:
+    index, vectors = open_index(tmp_path), unit(50, seed=1)
+    index.update(np.arange(50), vectors, removed=NONE, watermark=1)
+    index.update(np.arange(40, 60), np.concatenate([vectors[40:], unit(10, seed=5)]), removed=NONE, watermark=2)
+    assert index.count == 60
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])
+def test_a_filter_never_costs_recall(tmp_path: Path, share: float) -> None:
+    count = 4000
+    vectors, numbers = unit(count, seed=1), np.arange(count)
+    index = open_index(tmp_path, exact_below=500)
+    index.update(numbers, vectors, removed=NONE, watermark=1)
+    index.extend_graph()
+    allowed = np.sort(np.random.default_rng(4).choice(numbers, max(1, int(share * count)), replace=False))
+    for query in unit(10, seed=6):
+        found, _ = index.search(query, 10, allowed=allowed)
+        assert found.tolist() == brute(allowed, vectors[allowed], query, 10)
+
+
+def test_the_graph_finds_what_exact_search_finds(tmp_path: Path) -> None:
+    vectors = unit(6000, seed=1)
+    index = open_index(tmp_path, exact_below=1000)
+    index.update(np.arange(6000), vectors, removed=NONE, watermark=1)
+    index.extend_graph()
+    assert index.graph_count == 6000
+    hits = sum(
+        len(set(index.search(query, 10)[0].tolist()) & set(index.exact(query, 10)[0].tolist()))
+        for query in unit(100, seed=8)
+    )
+    assert hits / 1000 >= 0.99
+
+
+def test_what_the_graph_lacks_is_found_all_the_same(tmp_path: Path) -> None:
+    index = open_index(tmp_path, exact_below=1000)
+    index.update(np.arange(2000), unit(2000, seed=1), removed=NONE, watermark=1)
+    index.extend_graph()
+    late = unit(30, seed=99)
+    index.update(np.arange(5000, 5030), late, removed=NONE, watermark=2)
+    index.extend_graph()
+    assert index.graph_count == 2000
+    for number, vector in zip(range(5000, 5030), late, strict=True):
+        assert index.search(vector, 1)[0].tolist() == [number]
+
+
+def test_removed_images_are_never_found(tmp_path: Path) -> None:
+    vectors = unit(3000, seed=1)
+    index = open_index(tmp_path, exact_below=500)
+    index.update(np.arange(3000), vectors, removed=NONE, watermark=1)
+    index.extend_graph()
+    gone = np.arange(0, 300)
+    index.update(NONE, vectors[:0], removed=gone, watermark=2)
+    for query in vectors[:50]:
+        found, _ = index.search(query, 20)
+        assert len(found) == 20
+        assert not set(found.tolist()) & set(gone.tolist())
+    assert index.count == 2700
+
+
+def test_many_removals_make_the_files_small_again(tmp_path: Path) -> None:
+    vectors = unit(1000, seed=1)
+    index = open_index(tmp_path)
+    index.update(np.arange(1000), vectors, removed=NONE, watermark=1)
+    before = (tmp_path / "vectors.f32").stat().st_size
+    index.update(NONE, vectors[:0], removed=np.arange(600), watermark=2)
+    assert (tmp_path / "vectors.f32").stat().st_size < before / 2
+    assert (index.count, index.watermark) == (400, 2)
+    assert index.search(vectors[700], 1)[0].tolist() == [700]
+
+
+def test_bytes_that_were_never_vouched_for_are_ignored(tmp_path: Path) -> None:
+    vectors = unit(50, seed=1)
+    open_index(tmp_path).update(np.arange(50), vectors, removed=NONE, watermark=1)
+    for name in ("vectors.f32", "numbers.i64"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"half a row")
+    index = open_index(tmp_path)
+    index.update(np.arange(50, 60), unit(10, seed=3), removed=NONE, watermark=2)
+    assert index.search(unit(10, seed=3)[4], 1)[0].tolist() == [54]
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "junk", "model", "format"])
+def test_damage_empties_the_index_and_asks_to_be_filled(tmp_path: Path, damage: str) -> None:
+    open_index(tmp_path).update(np.arange(50), unit(50, seed=1), removed=NONE, watermark=5)
+    sidecar = tmp_path / "index.json"
+    if damage == "missing":
+        (tmp_path / "vectors.f32").unlink()
+    elif damage == "short":
+        (tmp_path / "vectors.f32").write_bytes(b"12")
+    elif damage == "junk":
+        sidecar.write_text("{")
+    elif damage == "format":
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "format": 99}))
+    index = open_index(tmp_path, model_id="other" if damage == "model" else "m")
+    assert (index.watermark, index.count) == (0, 0)
+
+
+def test_an_altered_graph_is_never_loaded(tmp_path: Path) -> None:
+    vectors = unit(2000, seed=1)
+    index = open_index(tmp_path, exact_below=500)
+    index.update(np.arange(2000), vectors, removed=NONE, watermark=1)
+    index.extend_graph()
+    graph = tmp_path / "graph.hnsw"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    graph.write_bytes(content)
+    again = open_index(tmp_path, exact_below=500)
+    assert again.search(vectors[3], 1)[0].tolist() == [3]
+    assert again.graph_count == 0
+    again.extend_graph()
+    assert open_index(tmp_path, exact_below=500).graph_count == 2000
+
+
+def test_chance_is_what_random_pairs_reach(tmp_path: Path) -> None:
+    vectors = unit(2000, seed=1)
+    index = open_index(tmp_path)
+    index.update(np.arange(2000), vectors, removed=NONE, watermark=1)
+    cosines = vectors @ vectors.T
+    above = (cosines[~np.eye(2000, dtype=bool)] > index.chance()).mean()
+    assert 0.03 < above < 0.07
+
+
+def test_its_files_are_private(tmp_path: Path) -> None:
+    index = open_index(tmp_path, exact_below=10)
+    index.update(np.arange(50), unit(50, seed=1), removed=NONE, watermark=1)
+    index.extend_graph()
+    for name in ("index.json", "vectors.f32", "numbers.i64", "graph.hnsw"):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0

@@ -1,0 +1,82 @@
+"""The import rule of the house, read off the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "medsearch_desktop"
+ROOMS = {"source", "image", "report", "store", "search", "serve", "demo"}
+SHARED = {"records", "config", "errors"}
+# Who may import whom beside the shared modules and siblings; None is everything.
+ALLOWED: dict[str, set[str] | None] = {
+    "source": set(),
+    "image": set(),
+    "report": set(),
+    "demo": set(),
+    "store": set(),
+    "search": {"store"},
+    "serve": {"library", "workbench", "doctor", "demo", "report", "search", ""},
+    "ingest": {"source", "image", "report", "store"},
+    "workbench": {"source", "image", "report"},
+    "library": {"source", "image", "report", "store", "search", "ingest", "workbench"},
+    "doctor": {"image", "library", "workbench"},
+    "records": set(),
+    "errors": set(),
+    "config": set(),
+    "__init__": {"library"},
+    "__main__": {"serve"},
+}
+# A library that only one file may import, so that its errors are translated in one place.
+SOLE_IMPORTERS = {
+    "duckdb": "store/database.py",
+    "hnswlib": "store/vectors.py",
+    "tantivy": "store/fulltext.py",
+    "onnxruntime": "image/embed.py",
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_stay_within_the_rule(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = ALLOWED[own]
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "medsearch_desktop" or len(parts) < 2:
+            continue
+        target = parts[1]
+        if target in SHARED or target == own or target.startswith("__"):
+            continue
+        if target in ROOMS or (PACKAGE / f"{target}.py").exists():
+            assert allowed is None or target in allowed, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(("library", "importer"), SOLE_IMPORTERS.items())
+def test_a_wrapped_library_has_one_importer(library: str, importer: str) -> None:
+    users = {
+        str(path.relative_to(PACKAGE)) for path in modules() if library in {n.split(".")[0] for n in imported(path)}
+    }
+    assert users == {importer}
+
+
+def test_the_rule_knows_every_module() -> None:
+    tops = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
+    assert tops == set(ALLOWED)
