@@ -222,6 +222,8 @@ def test_failures_are_tried_again_on_request(library: Library, department: Path)
 
 
 def test_headers_first_pixels_later(library: Library, department: Path) -> None:
+    for path in department.rglob("*"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
     first = library.ingest([department], metadata_only=True)
     assert (first.images, library.totals().vectors) == (12, 0)
     assert library.search("modality:CR view:LL").total == 6
@@ -264,7 +266,7 @@ def test_hostile_names_are_indexed_and_found(library: Library, tmp_path: Path, w
 def test_a_raster_film_without_a_header_is_found(library: Library, tmp_path: Path) -> None:
     from PIL import Image
 
-    folder = tmp_path / "source" / "p1" / "s1"
+    folder = tmp_path / "source" / "p10000032" / "s50414267"
     folder.mkdir(parents=True)
     for number in range(2):
         Image.new("L", (64, 64), 40 + number).save(folder / f"film{number}.png")

@@ -103,13 +103,16 @@ def _patient(visits: str, days: int, patient: int, turns: dict[str, int], seed: 
     for name in sorted(names):
         turns[name] = turns.get(name, int(rng.integers(2))) + 1
         sides[name] = "right" if turns[name] % 2 else "left"
+    places = {name: ("upper", "middle", "lower")[int(rng.integers(3))] for name in ("Nodule", "Consolidation")}
     # Fluid goes with the pneumonia or the tumour of its own side.
     for other in ("Consolidation", "Nodule"):
         if {other, "Effusion"} <= names:
             sides["Effusion"] = sides[other]
+    if {"Nodule", "Effusion"} <= names:
+        # Lower down the fluid would hide it.
+        places["Nodule"] = "upper"
     if {"Pneumothorax", "Nodule"} <= names:
         sides["Nodule"] = "left" if sides["Pneumothorax"] == "right" else "right"
-    places = {name: ("upper", "middle", "lower")[int(rng.integers(3))] for name in ("Nodule", "Consolidation")}
     span = (LAST_DAY - FIRST_DAY).days - len(parsed) * (days + 12)
     day = FIRST_DAY + timedelta(days=int(rng.integers(max(1, span))))
     prior: tuple[Finding, ...] = ()

@@ -52,7 +52,8 @@ def expose(attenuation: Field, marks: Sequence[Mark], person: Person, exposure: 
     even += np.float32(0.45) * (signal - soften(signal, 0.5))
     place = _placement(rng, person, exposure)
     film = _cut(even, place, size)
-    noise = rng.standard_normal((size, size), dtype=np.float32)
+    # Its own source, so that a film of another size differs in nothing but its size.
+    noise = np.random.default_rng([exposure.seed, 52]).standard_normal((size, size), dtype=np.float32)
     noise += np.roll(noise, 1, axis=0)
     noise += np.roll(noise, 1, axis=1)
     dose = rng.uniform(0.0055, 0.010) * (1.4 if exposure.view == "AP" else 1.0)

@@ -97,13 +97,15 @@ def _fill(chest: Chest, fraction: Field) -> None:
 def _effusion(chest: Chest, exposure: Exposure, side: int, size: str) -> Mark:
     base = float(np.min(chest.floor[0][X[0] * side > 0]))
     rim = base + 5.0
-    level, climb = {"small": (rim - 2.6, 2.6), "moderate": (base - 3.0, 4.5), "large": (base - 11.5, 5.5)}[size]
+    level, climb = {"small": (rim - 3.1, 3.1), "moderate": (base - 3.0, 4.5), "large": (base - 11.5, 5.5)}[size]
     reach = np.clip(chest.cage - X * side, 0, None)
     inner = np.clip(X * side - 2.0, 0, None)
     surface = np.float32(level) - np.float32(climb) * np.exp(-reach / np.float32(2.2))
     if size != "small":
         surface = surface - np.float32(climb * 0.35) * np.exp(-inner / np.float32(1.6))
-    fluid = step(Y - surface, 0.9 if exposure.view == "PA" else 2.5) * _half(side)
+    # In bed the fluid runs out behind the lung, and its upper border blurs.
+    soft = 0.9 if exposure.view == "PA" else {"small": 1.3, "moderate": 2.5, "large": 2.5}[size]
+    fluid = step(Y - surface, soft) * _half(side)
     fluid *= {"small": np.float32(0.95), "moderate": np.float32(0.96), "large": np.float32(0.97)}[size]
     haze = np.float32(0.3) * step(Y - surface + np.float32(2.0), 6.0) * _half(side)
     if size == "large":
@@ -111,7 +113,7 @@ def _effusion(chest: Chest, exposure: Exposure, side: int, size: str) -> Mark:
         haze += np.float32(0.1) * _half(side)
     _fill(chest, np.maximum(fluid, haze))
     wall = float(np.interp(level, Y[:, 0], chest.cage[:, 0]))
-    inside = wall - 6.0 if size == "small" else 2.0
+    inside = wall - 9.0 if size == "small" else 2.0
     left, right = sorted((side * inside, side * (wall + 0.3)))
     return Mark(left=left, top=level - climb * 0.8, right=right, bottom=rim + 0.4)
 

@@ -949,14 +949,12 @@ def _plain_jpeg(data: bytes, stream: _JpegStream) -> bytes:
             body = body[:6] + b"".join(bytes((name, *body[7 + 3 * i : 9 + 3 * i])) for i, name in enumerate(names))
             sound = len(body) == length - 2 and all(body[7 + 3 * i] in (0x11, 0x21, 0x22) for i in range(len(names)))
         elif marker == 0xDA:
-            first, last, low = body[-3], body[-2], body[-1]
             sound = len(body) == 4 + 2 * len(names) and body[1:-3:2] == stream.component_ids
-            sound &= (
-                1 <= first <= 7 and last == 0 and low < stream.precision
-                if lossless
-                else (first, last, low) == (0, 63, 0)
-            )
-            body = body[:1] + b"".join(bytes((name, body[2 + 2 * i])) for i, name in enumerate(names)) + body[-3:]
+            # Sequential scans have one possible ending, which some writers get wrong.
+            ending = body[-3:] if lossless else b"\x00\x3f\x00"
+            if lossless:
+                sound &= 1 <= ending[0] <= 7 and ending[1] == 0 and ending[2] < stream.precision
+            body = body[:1] + b"".join(bytes((name, body[2 + 2 * i])) for i, name in enumerate(names)) + ending
         elif marker in (0xDB, 0xDD):
             sound = len(body) == 2 or marker == 0xDB
         elif 0xE0 <= marker <= 0xEF or marker == 0xFE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medsearch_desktop.records import Assertion, Category
 from medsearch_desktop.report.lexicon import Cue, Lexicon, Organ, Term
@@ -103,7 +104,7 @@ class Sentence:
             for cue in self.cues:
                 self._speak(cue, spoken, after)
         for mention in self.mentions:
-            found[mention] = self._inside(mention) or self._settle(mention, spoken[mention], after.get(mention))
+            found[mention] = self._inside(mention) or self._settle(spoken[mention], after.get(mention))
         self._alternatives(found)
         return found
 
@@ -188,10 +189,14 @@ class Sentence:
             if seen and denies:
                 if word in closing:
                     closed = True
-                elif word in subjects and words[index - 1] not in prepositions and words[index - 1] not in _JOINERS:
-                    # A new subject without any mark before it: text dictated without punctuation.
-                    if word in _ARTICLES or self._has_verb(index, min(limit, index + 4)):
-                        return index
+                # A new subject without any mark before it: text dictated without punctuation.
+                elif (
+                    word in subjects
+                    and words[index - 1] not in prepositions
+                    and words[index - 1] not in _JOINERS
+                    and (word in _ARTICLES or self._has_verb(index, min(limit, index + 4)))
+                ):
+                    return index
             index += 1
         return limit
 
@@ -225,7 +230,7 @@ class Sentence:
                 break
             if any(mention.end <= index < covered[-1].start for index in self.stops):
                 break
-            if any(mention.end <= other.start < covered[-1].start and self._denies_or_doubts(other) for other in self.cues):
+            if any(mention.end <= cue.start < covered[-1].start and _speaks_ahead(cue) for cue in self.cues):
                 break
             alternatives = any(self._is_either(index) for index in range(mention.end, found.start))
             if not alternatives and self._introduced(mention):
@@ -245,12 +250,7 @@ class Sentence:
 
     def _introduced(self, mention: Mention) -> bool:
         """Whether an earlier "there is" or verb already says that the mention is there."""
-        return any(
-            index in self.stops or self.words[index] in self.verbs for index in range(self.start, mention.start)
-        )
-
-    def _denies_or_doubts(self, found: FoundCue) -> bool:
-        return any(cue.kind == "pre" for cue in found.cues)
+        return any(index in self.stops or self.words[index] in self.verbs for index in range(self.start, mention.start))
 
     def _is_either(self, index: int) -> bool:
         found = self.cue_at.get(index)
@@ -288,9 +288,7 @@ class Sentence:
                     return Verdict(cue.assertion or Assertion.UNCERTAIN, index, index + 1)
         return None
 
-    def _settle(
-        self, mention: Mention, spoken: Sequence[tuple[FoundCue, Cue]], after: Verdict | None
-    ) -> Verdict | None:
+    def _settle(self, spoken: Sequence[tuple[FoundCue, Cue]], after: Verdict | None) -> Verdict | None:
         state: tuple[FoundCue, Cue] | None = None
         for found, cue in spoken:
             if state is None or self._overrules(state, found, cue):
@@ -327,7 +325,7 @@ class Sentence:
         findings = [
             mention for mention in self.mentions if mention.term.category in (Category.SIGN, Category.DIAGNOSIS)
         ]
-        for position, (first, second) in enumerate(zip(findings, findings[1:], strict=False)):
+        for position, (first, second) in enumerate(pairwise(findings)):
             where = self._joined_by(first, second)
             if where is None or not all(_is_open(found[mention]) for mention in (first, second)):
                 continue
@@ -346,7 +344,11 @@ class Sentence:
         joint = None
         for index in range(first.end, second.start):
             word = self.words[index]
-            if index in self.stops or word in self.verbs or (word == "," and joint is None and index + 1 < second.start):
+            if (
+                index in self.stops
+                or word in self.verbs
+                or (word == "," and joint is None and index + 1 < second.start)
+            ):
                 if word == "," and self._is_either(index + 1):
                     continue
                 return None
@@ -381,7 +383,7 @@ class Sentence:
 
     def _state_ahead(self, organ: FoundOrgan) -> tuple[FoundCue, str] | None:
         for index in range(organ.end, min(self.end, organ.end + _ORGAN_WIDTH)):
-            if index in self.mention_at or index in self.stops and self.words[index] not in _LABEL_MARKS:
+            if index in self.mention_at or (index in self.stops and self.words[index] not in _LABEL_MARKS):
                 return None
             found = self.cue_at.get(index)
             if found is None:
@@ -414,6 +416,10 @@ class Sentence:
     def _denied(self, found: FoundCue) -> bool:
         before = self.words[max(self.start, found.start - 2) : found.start]
         return any(word in ("not", "no", "non") for word in before)
+
+
+def _speaks_ahead(found: FoundCue) -> bool:
+    return any(cue.kind == "pre" for cue in found.cues)
 
 
 def _is_open(verdict: Verdict | None) -> bool:

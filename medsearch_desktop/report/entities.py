@@ -84,9 +84,9 @@ class EntityExtractor:
             return []
         mentions, cues, organs = self._phrases(text, words)
         found: list[Entity] = []
-        for start, end in zip(words.breaks, (*words.breaks[1:], len(words.normal)), strict=True):
-            inside = [mention for mention in mentions if start <= mention.start < end]
-            named = [organ for organ in organs if start <= organ.start < end]
+        mentioned, cued, named_in = (_by_sentence(spans, words.breaks) for spans in (mentions, cues, organs))
+        for number, (start, end) in enumerate(zip(words.breaks, (*words.breaks[1:], len(words.normal)), strict=True)):
+            inside, named = mentioned.get(number, []), named_in.get(number, [])
             if not inside and not named:
                 continue
             if section.name == "PREAMBLE" and is_header_line(text, words.starts[start]):
@@ -97,7 +97,7 @@ class EntityExtractor:
                 start,
                 end,
                 mentions=inside,
-                cues=[cue for cue in cues if start <= cue.start < end],
+                cues=cued.get(number, []),
             )
             verdicts = sentence.verdicts()
             for mention in inside:
@@ -123,10 +123,10 @@ class EntityExtractor:
                 cues.append(FoundCue(start, end, tuple(entry.cues)))
             organs.extend(FoundOrgan(start, end, organ) for organ in entry.organs)
         mentions = _longest(mentions)
-        for mention in self._gap_mentions(words, mentions):
-            mentions = [other for other in mentions if other.end <= mention.start or other.start >= mention.end]
-            mentions.append(mention)
-        mentions.sort(key=lambda mention: mention.start)
+        gapped = self._gap_mentions(words, mentions)
+        covered = {index for mention in gapped for index in range(mention.start, mention.end)}
+        mentions = [mention for mention in mentions if covered.isdisjoint(range(mention.start, mention.end))]
+        mentions = sorted([*mentions, *gapped], key=lambda mention: mention.start)
         taken = {
             index
             for mention in mentions
@@ -243,6 +243,13 @@ def findings(entities: Iterable[Entity]) -> dict[str, list[str]]:
 
 def _crosses(breaks: Sequence[int], start: int, end: int) -> bool:
     return bisect_right(breaks, start) != bisect_right(breaks, end - 1)
+
+
+def _by_sentence(spans: list[_Span], breaks: Sequence[int]) -> dict[int, list[_Span]]:
+    sentences: dict[int, list[_Span]] = {}
+    for span in spans:
+        sentences.setdefault(bisect_right(breaks, span.start) - 1, []).append(span)
+    return sentences
 
 
 def _longest(spans: list[_Span]) -> list[_Span]:

@@ -185,9 +185,7 @@ def _add_term(name: str, term: Term, entries: dict[Phrase, Entry], gaps: dict[st
             entry.term, entry.capitals = term, capitals
 
 
-def _add_cue(
-    row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str, set[str]], strong: set[str]
-) -> None:
+def _add_cue(row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str, set[str]], strong: set[str]) -> None:
     kind = row["kind"]
     for text in expand(row["cue"]):
         if kind in WORD_KINDS:

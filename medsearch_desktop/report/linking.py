@@ -88,9 +88,9 @@ class Linker:
         if found is None:
             own = (term.cui, term.icd10cm)
             others = [code for code in _distinct(self._names.nearest(term.name)) if (code.cui, code.icd10cm) != own]
-            found = tuple(
-                code for code in others if code.score >= _RUNNER_UP_FLOOR and code.icd10cm != term.icd10cm
-            )[:limit]
+            found = tuple(code for code in others if code.score >= _RUNNER_UP_FLOOR and code.icd10cm != term.icd10cm)[
+                :limit
+            ]
             with self._lock:
                 self._runners_up[term.name] = found
         return found
@@ -148,9 +148,7 @@ class _NameIndex:
             for gram, weight in self._weights(count).items():
                 rows.setdefault(gram, []).append(row)
                 weights.setdefault(gram, []).append(weight)
-        self._postings = {
-            gram: (np.array(rows[gram], np.int32), np.array(weights[gram], np.float32)) for gram in rows
-        }
+        self._postings = {gram: (np.array(rows[gram], np.int32), np.array(weights[gram], np.float32)) for gram in rows}
 
     def nearest(self, text: str, *, limit: int = 12) -> list[tuple[float, Term]]:
         """Return (cosine, term) of the names nearest to `text`, best first, one a term."""

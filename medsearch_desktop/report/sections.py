@@ -8,7 +8,6 @@ the end of a sentence and before a colon.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,22 +23,28 @@ _HEADER = "HEADER"
 _ANATOMY = "ANATOMY"
 _MAX_HEADING = 60
 
+# Every run of spaces is possessive: a line of a million blanks must not be tried in a million ways.
 _LINE_HEADING = re.compile(
-    r"^[ \t>*#_•-]*(?:\d{1,2}[.)][ \t]+)?(?P<title>[A-Za-z][A-Za-z0-9 \t/&,'’+-]{0,58}?)[ \t]*(?P<note>\([^()\n]{0,60}\))?[ \t*_]*"
-    r"(?P<mark>:+[ \t*_]*|[ \t]+[-–—]+[ \t]+|[-–—]+[ \t]*(?=\n|$)|[ \t]*(?=\n|$))",
+    r"^[ \t>*#_•-]*+(?:\d{1,2}[.)][ \t]++)?(?P<title>[A-Za-z][A-Za-z0-9 \t/&,'’+-]{0,58}?)[ \t]*+"
+    r"(?P<note>\([^()\n]{0,60}\))?[ \t*_]*+"
+    r"(?P<mark>:++[ \t*_]*+|(?<=[ \t])[-–—]++[ \t]++|[-–—]++[ \t]*+(?=\n|\Z)|(?=\n|\Z))",
     re.MULTILINE,
 )
-_BARE_HEADING = re.compile(r"^[ \t*#]*(?P<title>[A-Z]{4,}(?:[ /&][A-Z]{2,}){0,4})(?P<mark>[ \t]+)(?=[A-Z0-9][a-z0-9])", re.MULTILINE)
+_BARE_HEADING = re.compile(
+    r"^[ \t*#]*+(?P<title>[A-Z]{4,}(?:[ /&][A-Z]{2,}){0,4})(?P<mark>[ \t]++)(?=[A-Z0-9][a-z0-9])", re.MULTILINE
+)
 _INLINE_HEADING = re.compile(
-    r"(?<=[.!?;)\]][ \t])[ \t]*(?P<title>[A-Z][A-Za-z]+(?:[ \t/&]+[A-Za-z]+){0,5})[ \t]*(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*:[ \t]*)"
+    r"(?<=[.!?;)\]][ \t])[ \t]*+(?P<title>[A-Z][A-Za-z]{1,20}(?:[ \t/&]{1,3}[A-Za-z]{1,20}){0,5})[ \t]*+"
+    r"(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*+:[ \t]*+)"
 )
 _ADDENDUM = re.compile(
-    r"^[ \t>*#_-]*(?:\d+(?:st|nd|rd|th)[ \t]+)?(?P<title>addend(?:um|a))\b"
-    r"(?P<mark>[ \t]*(?:#?[ \t]*\d+)?[ \t]*(?:(?:by|dated|on|from|to)\b[^:\n]{0,120}|\([^()\n]{0,80}\)|[^:\n.]{0,40}(?=:))?[ \t]*(?::|[-–—]+[ \t]|(?=\n|$))?)",
+    r"^[ \t>*#_-]*+(?:\d{1,2}(?:st|nd|rd|th)[ \t]++)?(?P<title>addend(?:um|a))\b(?P<mark>[ \t]*+(?:#?\d{1,3}[ \t]*+)?"
+    r"(?:(?:by|dated|on|from|to)\b[^:\n]{0,120}+|\([^()\n]{0,80}\)[ \t]*+|[^:\n.]{0,40}+(?=:))?"
+    r"(?::|[-–—]++[ \t]|(?=\n|\Z))?)",
     re.MULTILINE | re.IGNORECASE,
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-_HEADER_LINE = re.compile(r"[ \t]*(?P<title>[A-Za-z][A-Za-z0-9 _#./()-]{0,40}?)[ \t]*[:=][ \t]*(?P<value>[^\n]*)")
+_HEADER_LINE = re.compile(r"[ \t]*+(?P<title>[A-Za-z][A-Za-z0-9 _#./()-]{0,40}?)[ \t]*+[:=][ \t]*+(?P<value>[^\n]*)")
 _SPACE = re.compile(r"[\s/&,'’+_#-]+")
 
 
@@ -196,11 +201,3 @@ def _names() -> dict[str, str]:
         for heading in expand(row["heading"]):
             names.setdefault(heading.strip(), row["name"])
     return names
-
-
-def section_at(sections: tuple[Section, ...], position: int) -> Section | None:
-    """Return the section that holds the character at `position`, or None between sections."""
-    index = bisect_right([section.start for section in sections], position) - 1
-    if index >= 0 and sections[index].start <= position < sections[index].end:
-        return sections[index]
-    return None

@@ -52,7 +52,5 @@ def expand(pattern: str) -> tuple[str, ...]:
     if match is None:
         return (" ".join(pattern.split()),)
     before, after = pattern[: match.start()], pattern[match.end() :]
-    phrases = itertools.chain.from_iterable(
-        expand(f"{before}{option}{after}") for option in match.group(1).split("|")
-    )
+    phrases = itertools.chain.from_iterable(expand(f"{before}{option}{after}") for option in match.group(1).split("|"))
     return tuple(dict.fromkeys(phrases))

@@ -21,12 +21,8 @@ _BULLETS = frozenset("-–—*•·▪◦●>")
 _ENDS = frozenset(".!?")
 # A line shorter than this was broken by hand; a longer one may be wrapped by the program that wrote it.
 _WRAP_WIDTH = 60
-_ABBREVIATIONS = frozenset("dr mr mrs ms vs approx st cf eg ie pt fig no etc resp".split())
-# A line that ends in one of these runs on, whatever the next one begins with.
-_RUNS_ON = frozenset(
-    "a an the of in on at by to for from with without within and or nor versus vs is are was were be been may might could "
-    "can no not this that these those which as than per via into over under between".split()
-)
+# No sentence of a report is longer; without an end to it, one that lacks all full stops would be judged as a whole.
+_MAX_SENTENCE = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,11 @@ def split_words(text: str, *, start: int = 0, end: int | None = None) -> Words:
             if _LETTER.match(before) and _LETTER.match(after):
                 continue
         line_break = "\n" in text[position_before:begins]
-        if not normal or _begins_sentence(text, word, begins, normal, position_before, line_break, width):
+        if (
+            not normal
+            or len(normal) - breaks[-1] >= _MAX_SENTENCE
+            or _begins_sentence(text, word, begins, normal, position_before, line_break, width)
+        ):
             breaks.append(len(normal))
         if line_break and word in _BULLETS:
             continue
@@ -82,19 +82,21 @@ def _begins_sentence(
         if previous == "?":
             # "? pneumonia" asks what follows, "pneumonia?" what went before.
             return previous_end > 1 and not text[previous_end - 2].isspace()
-        return not (previous == "." and len(normal) > 1 and normal[-2] in _ABBREVIATIONS and not line_break)
+        return not (
+            previous == "." and len(normal) > 1 and normal[-2] in _sentence_words("abbreviation") and not line_break
+        )
     if not line_break:
         return False
     if text.count("\n", previous_end, begins) > 1 or word in _BULLETS:
         return True
-    if previous in _RUNS_ON or previous == ",":
+    if previous in _sentence_words("runs on"):
         return False
     if not (word[0].isupper() or word[0].isdigit()):
         return False
-    return _broken_by_hand(text, word, begins, previous_end, width)
+    return _broken_by_hand(text, word, previous_end, width)
 
 
-def _broken_by_hand(text: str, word: str, begins: int, previous_end: int, width: int) -> bool:
+def _broken_by_hand(text: str, word: str, previous_end: int, width: int) -> bool:
     """Whether the line before `word` ended though the word would have fitted on it."""
     if width < _WRAP_WIDTH:
         return True
@@ -119,6 +121,11 @@ def normal_spelling(word: str) -> str:
         if lower.startswith(prefix):
             return replacement + lower[len(prefix) :]
     return lower
+
+
+@lru_cache(maxsize=2)
+def _sentence_words(role: str) -> frozenset[str]:
+    return frozenset(row["word"] for row in read_table("sentences.tsv") if row["role"] == role)
 
 
 @lru_cache(maxsize=1)

@@ -35,16 +35,17 @@ def facets(index: FulltextIndex, tree: Tree, *, names: Iterable[str] = FACETS) -
     modalities counts in each, one of unknown age in none.
     Raises LibraryError when the index cannot be read.
     """
-    query = compile_tree(tree)
-    total = index.count(query)
+    wanted = tuple(names)
+    columns = {name: STATE_FACETS[name] if name in STATE_FACETS else BUCKET_FACETS[name][0] for name in wanted}
+    total, counts = index.value_counts(compile_tree(tree), columns.values())
     answer: dict[str, tuple[Facet | Bucket, ...]] = {}
-    for name in names:
+    for name in wanted:
+        by_value = counts[columns[name]]
         if name in STATE_FACETS:
-            answer[name] = _state_facet(index.value_counts(query, STATE_FACETS[name], total=total), total)
+            answer[name] = _state_facet(by_value, total)
         else:
-            column, by_value = BUCKET_FACETS[name]
-            buckets = [Bucket(*each) for each in index.value_counts(query, column, total=total).items()]
-            buckets.sort(key=_by_value if by_value else _by_count)
+            buckets = [Bucket(value, count) for value, count in by_value.items()]
+            buckets.sort(key=_by_value if BUCKET_FACETS[name][1] else _by_count)
             answer[name] = tuple(buckets)
     return answer
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,8 +62,12 @@ _HEAP_BYTES = 64_000_000
 _LEAST_HEAP_BYTES = 15_000_000
 # A segment that is being written or merged may need this much beside what the index holds.
 _SPARE_BYTES = 2 * _HEAP_BYTES
-# A share of all documents from which intersecting posting lists counts faster than reading columns.
+# Fields with some ten values a document. Above this share of all documents intersecting their posting
+# lists counts faster than reading their columns: 3 ms against 23 for all of 200,000.
+_MANY_VALUED = ("codes", "findings_14")
 _BROAD = 0.1
+# tantivy refuses to hold more buckets than 65,000.
+_MOST_VALUES = 60_000
 _LAST_DAY = date.max.toordinal()
 
 _T = TypeVar("_T")
@@ -348,12 +352,13 @@ def _index_document(document: Mapping[str, Any]) -> tantivy.Document:
 # The index
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _View:
     """What a search sees from its first call to its last, whatever is written meanwhile."""
 
     searcher: tantivy.Searcher
     generation: int
+    everyone: npt.NDArray[np.int64] | None = None
 
 
 class FulltextIndex:
@@ -561,20 +566,50 @@ class FulltextIndex:
 
     def matching(self, query: Query) -> npt.NDArray[np.int64]:
         """Return the doc_no of every document that matches, ascending."""
-        searcher = self._view.searcher
-        limit = max(1, searcher.num_docs)
-        found = self._ask(lambda: searcher.search(query, limit, count=False, order_by_field="doc_no", order=Order.Asc))
+        view = self._view
+        found: Any = self._ask(lambda: view.searcher.search(query, 1))
+        if found.count * 2 <= view.searcher.num_docs:
+            return self._doc_nos(view, query, found.count)
+        # Each hit becomes two Python objects, so the fewer are fetched: here those that do not match.
+        if view.everyone is None:
+            view.everyone = self._doc_nos(view, everything(), view.searcher.num_docs)
+        others = self._doc_nos(view, all_of([], but_not=[query]), view.searcher.num_docs - found.count)
+        return np.delete(view.everyone, np.searchsorted(view.everyone, others))
+
+    def _doc_nos(self, view: _View, query: Query, count: int) -> npt.NDArray[np.int64]:
+        if count == 0:
+            return np.empty(0, np.int64)
+        found = self._ask(
+            lambda: view.searcher.search(query, count, count=False, order_by_field="doc_no", order=Order.Asc)
+        )
         return np.fromiter((doc_no for doc_no, _ in found.hits), np.int64, len(found.hits))
 
-    def value_counts(self, query: Query, field: str, *, total: int) -> dict[str, int]:
-        """Return how many of the `total` documents that match have each value of a counted field."""
+    def value_counts(self, query: Query, fields: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
+        """Return how many documents match, and for each counted field how many of them have each value."""
         searcher = self._view.searcher
-        if total > _BROAD * searcher.num_docs:
+        wanted = list(dict.fromkeys(fields))
+        size = _MOST_VALUES // max(1, len(wanted))
+
+        def aggregate(columns: Iterable[str]) -> dict[str, Any]:
+            request: dict[str, Any] = {name: {"terms": {"field": name, "size": size}} for name in columns}
+            request["doc_no"] = {"value_count": {"field": "doc_no"}}
+            return self._ask(lambda: searcher.aggregate(query, request))
+
+        few, many = (
+            [name for name in wanted if name not in _MANY_VALUED],
+            [name for name in wanted if name in _MANY_VALUED],
+        )
+        answer = aggregate(few)
+        total = int(answer["doc_no"]["value"])
+        if many and total <= _BROAD * searcher.num_docs:
+            answer |= aggregate(many)
+            few, many = wanted, []
+        counts = {name: {bucket["key"]: bucket["doc_count"] for bucket in answer[name]["buckets"]} for name in few}
+        for name in many:
             # Never without the query: the dictionary alone counts deleted documents too.
-            return dict(self._ask(lambda: searcher.terms_with_prefix(field, "", filter_query=query)))
-        request = {"values": {"terms": {"field": field, "size": 60_000}}}
-        buckets = self._ask(lambda: searcher.aggregate(query, request))["values"]["buckets"]
-        return {bucket["key"]: bucket["doc_count"] for bucket in buckets}
+            ask = partial(searcher.terms_with_prefix, name, "", filter_query=query)
+            counts[name] = dict(self._ask(ask))
+        return total, counts
 
     def _ask(self, ask: Callable[[], _T]) -> _T:
         try:

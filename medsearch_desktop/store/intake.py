@@ -222,20 +222,31 @@ class Intake:
 
     def _without_conflicts(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         ids = [image.image_id for o in outcomes for image in o.images]
-        holders = dict(
-            self._write("SELECT image_id, path FROM images WHERE image_id IN (SELECT unnest($ids))", ids=ids)
-            if ids
-            else []
+        held = self._write(
+            "SELECT image_id, path, pixel_error FROM images WHERE image_id IN (SELECT unnest($ids))", ids=ids
         )
-        settled = []
-        for outcome in outcomes:
-            holder = next((holders[i.image_id] for i in outcome.images if i.image_id in holders), None)
+        holders = {image_id: path for image_id, path, error in held if not error}
+        # Of a broken and a sound file of one image the sound one is the image, whichever came first.
+        broken = {image_id: path for image_id, path, error in held if error}
+        displaced: set[str] = set()
+        settled: dict[int, Outcome] = {}
+        for place, outcome in sorted(enumerate(outcomes), key=lambda item: any(i.pixel_error for i in item[1].images)):
+            path = stored_path(outcome.file.path)
+            sound = not any(image.pixel_error for image in outcome.images)
+            if sound:
+                displaced |= {broken.pop(i.image_id) for i in outcome.images if i.image_id in broken}
+            rivals = {**holders, **broken}
+            holder = next((rivals[i.image_id] for i in outcome.images if i.image_id in rivals), None)
             if holder is not None:
                 reason = f"its SOPInstanceUID is held by a file of other content, {holder}; remove one of the two"
-                outcome = replace(outcome, state=FAILED, reason=reason, images=(), vectors=())
-            holders.update((i.image_id, stored_path(outcome.file.path)) for i in outcome.images)
-            settled.append(outcome)
-        return settled
+                outcome = replace(
+                    outcome, state=FAILED, reason=outcome.reason or reason, images=(), vectors=(), report=None
+                )
+            holders.update((image.image_id, path) for image in outcome.images)
+            settled[place] = outcome
+        if displaced:
+            self._drop_records_stored(sorted(displaced))
+        return [settled[place] for place in range(len(outcomes))]
 
     def _insert_files(self, outcomes: Sequence[Outcome]) -> None:
         paths = [stored_path(o.file.path) for o in outcomes]

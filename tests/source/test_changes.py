@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from medsearch_desktop.errors import SourceError
+from medsearch_desktop.records import SourceFile
 from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Removal, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.sniff import digest
@@ -73,7 +74,7 @@ class Archive:
         """Return the path whose record stands for each content."""
         return {known.sha256: path for path, known in self.known.items() if known.state == "indexed"}
 
-    def _settle(self, scan: Scan, changes: Changes, waiting: list, now: int) -> None:  # type: ignore[type-arg]
+    def _settle(self, scan: Scan, changes: Changes, waiting: list[SourceFile], now: int) -> None:
         for file in waiting:
             scan.read.append(file.path)
             verdict = changes.settle(replace(file, sha256=digest(file.path)))
@@ -247,7 +248,8 @@ def test_two_files_that_swapped_their_names(archive: Archive, root: Path, late: 
     (root / "a/1.dcm").rename(root / "t")
     (root / "a/2.dcm").rename(root / "a/1.dcm")
     (root / "t").rename(root / "a/2.dcm")
-    archive.scan(root, late=late)
+    scan = archive.scan(root, late=late)
+    assert (scan.of(Change.MOVED), scan.of(Change.NEW)) == (["1.dcm"], ["2.dcm"])
     assert archive.records().keys() == contents
     assert {path: digest(path) for path in archive.known} == {p: k.sha256 for p, k in archive.known.items()}
     assert archive.scan(root).counts == {"unchanged": 3}
