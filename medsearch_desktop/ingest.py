@@ -208,16 +208,15 @@ class Ingest:
     def _read(self, file: SourceFile, known_content: set[str]) -> Work:
         checked_ns = time.time_ns()
         try:
+            kind = sniff_bytes(_head(file), size=file.size, name=file.path)
+            file = replace(file, kind=kind)
+            if kind is FileKind.OTHER:
+                return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
             data = _content(file)
-            head = data[:HEAD_BYTES] if data is not None else _head(file)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
             return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=error.message)
-        size = len(data) if data is not None else file.size
-        kind = sniff_bytes(head, size=size, name=file.path)
-        file = replace(file, kind=kind, sha256=sha256)
-        if kind is FileKind.OTHER:
-            return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=size))
+        file = replace(file, sha256=sha256)
         if kind is FileKind.REPORT:
             return self._read_report(file, checked_ns, data)
         if sha256 in known_content:

@@ -277,7 +277,11 @@ class Library:
         _, ranked = search_documents(self.fulltext, tree, k=depth, offset=0, sort="score")
         if any(score > 0 for _, score in ranked):
             signals["text"] = ranked
-        fused = fuse(signals)[offset : offset + k]
+        fused = fuse(signals)
+        # No signal ranks a document without images or beyond their depth; it is an answer all the same, at the end.
+        ranked_nos = [doc_no for doc_no, _, _ in fused]
+        fused += [(doc_no, 0.0, ()) for doc_no in np.setdiff1d(matching, ranked_nos).tolist()]
+        fused = fused[offset : offset + k]
         notes = ("nothing close to that image",) if found.nothing_close else ()
         hits = self._hits(tree, [(no, score) for no, score, _ in fused], [shares for _, _, shares in fused])
         return SearchAnswer(len(matching), hits, notes=notes)

@@ -22,6 +22,7 @@ from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
 from medsearch_desktop.records import Report
 from medsearch_desktop.report.formats import read_text
+from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.reader import ReportReader, extract_json
 from medsearch_desktop.source.sniff import digest
 
@@ -44,6 +45,11 @@ class Workbench:
     def reader(self) -> ReportReader:
         """The language pipeline."""
         return ReportReader()
+
+    @cached_property
+    def linker(self) -> Linker:
+        """What finds the code of a phrase."""
+        return Linker()
 
     def display(self, path: str, *, image_id: str | None = None) -> NDArray[np.uint8]:
         """Return the 8-bit pixels of one image of a file, (H, W) or (H, W, 3): its middle frame, or `image_id`.
@@ -97,4 +103,4 @@ class Workbench:
 
     def code(self, phrases: Sequence[str]) -> list[dict[str, Any]]:
         """Return, for each phrase, the code it is linked to, if any is good enough, and the runners-up."""
-        return self.reader.linker.code_phrases(phrases)
+        return self.linker.code_phrases(phrases)

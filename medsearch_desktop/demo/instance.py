@@ -90,7 +90,8 @@ def encode_film(pixels: NDArray[np.uint16], header: FilmHeader) -> bytes:
     """Return the DICOM file of `pixels` (size, size), 12 bits with dense bone bright."""
     ds = Dataset()
     ds.file_meta = _file_meta(header)
-    digital = header.number % 3 != 1
+    # By study, since all images of a series are of one modality.
+    digital = int(header.study_id) % 3 != 1
     _patient_and_study(ds, header, digital=digital)
     _film(ds, header, pixels.shape[0], digital=digital)
     stored = _stored_values(ds, pixels, header, digital=digital)
@@ -165,7 +166,7 @@ def _patient_and_study(ds: Dataset, header: FilmHeader, *, digital: bool) -> Non
     ds.SOPInstanceUID = header.sop_instance_uid
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
     ds.StudyTime = _clock(clock)
-    ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = _clock(clock + 90 * (header.order + 1))
+    ds.AcquisitionTime = ds.ContentTime = _clock(clock + 90 * (header.order + 1))
     ds.AccessionNumber = header.accession_number
     ds.Modality = "DX" if digital else "CR"
     ds.Manufacturer = "MedSearch synthetic"
@@ -175,7 +176,6 @@ def _patient_and_study(ds: Dataset, header: FilmHeader, *, digital: bool) -> Non
     ds.SoftwareVersions = "demo"
     ds.ReferringPhysicianName = ""
     ds.StudyDescription = header.study_description
-    ds.SeriesDescription = _VIEW_NAMES[header.view]
     ds.PatientName = header.patient_name
     ds.PatientID = header.patient_id
     ds.PatientBirthDate = ""
@@ -189,6 +189,8 @@ def _patient_and_study(ds: Dataset, header: FilmHeader, *, digital: bool) -> Non
     ds.SeriesInstanceUID = derived_uid(header.seed, "series", header.study_uid, series)
     ds.StudyID = header.study_id
     ds.SeriesNumber = series + 1
+    ds.SeriesTime = _clock(clock + 90 * (series + 1))
+    ds.SeriesDescription = _VIEW_NAMES[header.view] if own_series else "Chest"
     ds.InstanceNumber = 1 if own_series else header.order + 1
 
 
@@ -201,10 +203,10 @@ def _film(ds: Dataset, header: FilmHeader, size: int, *, digital: bool) -> None:
     ds.BurnedInAnnotation = "YES"
     ds.LossyImageCompression = "00"
     ds.KVP = {"PA": "120", "AP": "95", "LL": "125"}[header.view]
-    ds.PlateID = "" if digital else "SYNTHETIC"
     ds.ImagerPixelSpacing = spacing
     ds.PixelSpacing = spacing
     if not digital:
+        ds.PlateID = "SYNTHETIC"
         return
     ds.PresentationIntentType = "FOR PRESENTATION"
     ds.ImageLaterality = "U"

@@ -29,6 +29,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Raster
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from medsearch_desktop.errors import (
     DecodeError,
@@ -841,9 +844,7 @@ def _jpeg(data: bytes, layout: _Layout) -> tuple[NDArray[Any], _Layout]:
         raw, info = decode_pixel_data(data)
         found = replace(found, planar=stream.samples > 1 and info["interleave_mode"] == 0)
     elif stream.frame_type in (0xC0, 0xC1, 0xC2) and stream.precision == 8:
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        picture = JpegImageFile(io.BytesIO(data))
+        picture = _Jpeg(io.BytesIO(data))
         if stream.samples == 3:
             if layout.photometric == "RGB" and not stream.tells_colour:
                 # libjpeg would take unmarked samples for YCbCr; asking for that leaves them as they are.
@@ -1097,18 +1098,20 @@ def _unfolded(numbers: list[int], width: int, limit: int) -> list[int]:
 
 # ---- raster files ------------------------------------------------------------------------------
 
-_ORIENTATION = 0x0112
+
+class _Jpeg(JpegImageFile):
+    """Pillow's reader without its look at the camera header, which warns, and not thread-safely, of any flaw."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
 
 
-def _open_raster(file: _Source) -> Any:
-    """Return a Pillow image whose pixels are still on disk."""
-    # The plug-ins themselves: Image.open warns above 89 million pixels, where `max_pixels` is our limit.
-    from PIL.JpegImagePlugin import JpegImageFile
-    from PIL.PngImagePlugin import PngImageFile
-
+def _open_raster(file: _Source) -> JpegImageFile | PngImageFile:
+    """Return a picture whose pixels are still on disk."""
     file.file.seek(0)
     try:
-        return (PngImageFile if file.head.startswith(_PNG) else JpegImageFile)(file.file)
+        # The plug-ins themselves: Image.open warns above 89 million pixels, where `max_pixels` is our limit.
+        return (PngImageFile if file.head.startswith(_PNG) else _Jpeg)(file.file)
     except Exception as error:
         # Pillow lets struct, zlib, key and index errors of damaged headers through.
         raise _damaged(file, error) from error
@@ -1121,21 +1124,22 @@ def _damaged(file: _Source, error: Exception) -> DecodeError:
     return NotAnImageError(f"the picture is damaged ({error})"[:200], item=file.name, remedy=remedy)
 
 
-def _turn(raster: Any) -> int:
+def _turn(raster: Raster.Image) -> int:
     """Return the EXIF orientation, 1 to 8, as far as the header in front of the pixels gives it."""
-    from PIL.Image import Exif
-
-    exif = Exif()
+    exif = bytes(raster.info.get("exif", b"")).removeprefix(b"Exif\0\0")
+    order = ">" if exif.startswith(b"MM") else "<"
     try:
-        exif.load(raster.info.get("exif", b""))
-        turn = int(exif.get(_ORIENTATION, 1))
-    except (ValueError, TypeError, KeyError, IndexError, SyntaxError, OSError, struct.error):
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        entries = (struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * i) for i in range(count))
+        turn = next((value for tag, form, _, value in entries if (tag, form) == (0x0112, 3)), 1)
+    except struct.error:
         # A broken camera header is no reason to lose the picture.
         return 1
-    return turn if 1 <= turn <= 8 else 1
+    return int(turn) if 1 <= turn <= 8 else 1
 
 
-def _raster_record(sha256: str, study_hint: str, raster: Any) -> Image:
+def _raster_record(sha256: str, study_hint: str, raster: Raster.Image) -> Image:
     grey = raster.mode in ("1", "L", "LA") or raster.mode.startswith("I")
     instance = derive_uid("instance", sha256)
     rows, columns = (raster.width, raster.height) if _turn(raster) >= 5 else (raster.height, raster.width)
@@ -1172,9 +1176,7 @@ def _decode_raster(file: _Source, sha256: str, study_hint: str, max_pixels: int)
     return Decoded((record,), (np.ascontiguousarray(display[:, ::-1] if mirrored else display),))
 
 
-def _raster_display(raster: Any) -> Display:
-    from PIL import Image as Raster
-
+def _raster_display(raster: Raster.Image) -> Display:
     if raster.mode.startswith("I"):
         deep = np.asarray(raster)
         return to_display(deep.astype(np.uint16), Rendering(bits_stored=16))

@@ -180,7 +180,7 @@ class Sentence:
                     next_word in self.lexicon.strong_restarts or not self._closes(following, limit, _CLOSERS)
                 ):
                     return index
-                if next_word in subjects and self._has_verb(following, limit):
+                if self._states(following, limit):
                     return index
                 if word == "," and not denies and not self._closes(following, limit, _JOINERS - {",", "with"}):
                     return index
@@ -199,6 +199,13 @@ class Sentence:
                     return index
             index += 1
         return limit
+
+    def _states(self, index: int, limit: int) -> bool:
+        """Whether a clause of its own begins at `index`: a subject with its verb, or a verb before the next mention."""
+        if self.words[index] in self.lexicon.words["subject"] and self._has_verb(index, limit):
+            return True
+        ahead = next((mention.start for mention in self.mentions if mention.start >= index), limit)
+        return ahead < limit and self._has_verb(index, ahead)
 
     def _closes(self, index: int, limit: int, closers: frozenset[str]) -> bool:
         """Whether the list at `index` goes on to one of `closers` before a verb or stop ends it."""
@@ -331,6 +338,9 @@ class Sentence:
                 continue
             verdict = Verdict(Assertion.UNCERTAIN, where, where + 1)
             found[first] = found[second] = verdict
+            if self.words[where - 1] != ",":
+                # "opacity, atelectasis versus pneumonia" weighs what the opacity is, not whether it is there.
+                continue
             for earlier in reversed(findings[:position]):
                 following = findings[findings.index(earlier) + 1]
                 between = self.words[earlier.end : following.start]

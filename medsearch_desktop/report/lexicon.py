@@ -114,7 +114,9 @@ def load_lexicon() -> Lexicon:
     for row in read_table("normal.tsv"):
         organ = Organ(_cells(row["words"], ","), _cells(row["rules_out"], ","), _cells(row["uncertain"], ","))
         for phrase in _phrases(row["subject"]):
-            entries.setdefault(phrase, Entry()).organs.append(organ)
+            organs = entries.setdefault(phrase, Entry()).organs
+            if organ not in organs:
+                organs.append(organ)
     by_finding: dict[str, Term] = {}
     for term in terms:
         for finding in term.findings:

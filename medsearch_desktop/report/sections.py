@@ -2,7 +2,7 @@
 
 A heading is one of `data/headings.tsv` at the beginning of a line, before a colon, a dash, the end
 of the line or, in capitals, before text that is not; or in the middle of a line, capitalised, after
-the end of a sentence and before a colon.
+the end of a sentence and before a colon; the plainest ones, in capitals, anywhere before a colon.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ _SEEN = frozenset({"FINDINGS", "IMPRESSION", "ADDENDUM"})
 _BEFORE = frozenset({"INDICATION", "HISTORY", "COMPARISON", "TECHNIQUE", "EXAMINATION"})
 _HEADER = "HEADER"
 _ANATOMY = "ANATOMY"
-_MAX_HEADING = 60
 
 # Every run of spaces is possessive: a line of a million blanks must not be tried in a million ways.
 _LINE_HEADING = re.compile(
@@ -35,8 +34,10 @@ _BARE_HEADING = re.compile(
 )
 _INLINE_HEADING = re.compile(
     r"(?<=[.!?;)\]][ \t])[ \t]*+(?P<title>[A-Z][A-Za-z]{1,20}(?:[ \t/&]{1,3}[A-Za-z]{1,20}){0,5})[ \t]*+"
-    r"(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*+:[ \t]*+)"
+    r"(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*+:[ \t]*+|(?<=[ \t])[-–—]++[ \t]++|(?<=[A-Z][ \t])(?=[A-Z0-9][a-z0-9 ]))"
 )
+# The heading is a run's last words: "COUGH FINDINGS:".
+_CAPITALS = re.compile(r"(?<![A-Za-z])(?P<run>[A-Z][A-Z \t&/]{2,60})(?P<mark>:[ \t]*+)")
 _ADDENDUM = re.compile(
     r"^[ \t>*#_-]*+(?:\d{1,2}(?:st|nd|rd|th)[ \t]++)?(?P<title>addend(?:um|a))\b(?P<mark>[ \t]*+(?:#?\d{1,3}[ \t]*+)?"
     r"(?:(?:by|dated|on|from|to)\b[^:\n]{0,120}+|\([^()\n]{0,80}\)[ \t]*+|[^:\n.]{0,40}+(?=:))?"
@@ -67,8 +68,8 @@ def find_sections(text: str) -> tuple[Section, ...]:
     sections: list[Section] = []
     first = headings[0].start if headings else len(text)
     sections.extend(_before_headings(text, first, headed=bool(headings)))
-    for heading, following in zip(headings, [*headings[1:], None], strict=True):
-        end = following.start if following else len(text)
+    ends = [*(heading.start for heading in headings[1:]), len(text)]
+    for heading, end in zip(headings, ends, strict=False):
         sections.extend(_trimmed(text, heading.name, heading.body, end))
     if not any(section.name == "FINDINGS" for section in sections):
         sections = _with_unheaded_findings(text, sections)
@@ -83,9 +84,9 @@ def is_header_line(text: str, position: int) -> bool:
 
 
 def _is_header(match: re.Match[str]) -> bool:
-    name = _known(match.group("title"))
+    name, _ = _known(match.group("title"))
     # An identifier or date under an unknown key is still no finding.
-    return name == _HEADER or (name is None and _is_data(match.group("value")))
+    return name == _HEADER or (not name and _is_data(match.group("value")))
 
 
 def _is_data(value: str) -> bool:
@@ -147,14 +148,24 @@ def _headings(text: str) -> list[_Heading]:
     taken = [(heading.start, heading.body) for heading in found.values()]
     for pattern in (_LINE_HEADING, _BARE_HEADING, _INLINE_HEADING):
         for match in pattern.finditer(text):
-            name = _known(match.group("title"))
-            if name is None or name == _HEADER or any(start <= match.start() < end for start, end in taken):
+            name, anywhere = _known(match.group("title"))
+            if not name or name == _HEADER or any(start <= match.start() < end for start, end in taken):
                 continue
-            if pattern is _INLINE_HEADING and name in (_ANATOMY, "SIGNATURE") and not match.group("title").isupper():
+            if pattern is _INLINE_HEADING:
+                if name in (_ANATOMY, "SIGNATURE") and not match.group("title").isupper():
+                    continue
+                if ":" not in match.group("mark") and not anywhere:
+                    continue
+            elif not match.group("mark").strip(" \t*_") and not _stands_alone(match):
                 continue
-            if not match.group("mark").strip(" \t*_") and not _stands_alone(match):
-                continue
-            found.setdefault(match.start(), _Heading(name, match.start(), match.end()))
+            found.setdefault(match.start("title"), _Heading(name, match.start(), match.end()))
+    for match in _CAPITALS.finditer(text):
+        for word in re.finditer(r"[A-Z]+", match.group("run")):
+            name, anywhere = _known(match.group("run")[word.start() :])
+            if name and anywhere:
+                start = match.start() + word.start()
+                found.setdefault(start, _Heading(name, start, match.end()))
+                break
     ordered = [found[start] for start in sorted(found)]
     return _without_organs(ordered)
 
@@ -183,21 +194,17 @@ def _without_organs(headings: list[_Heading]) -> list[_Heading]:
     return kept
 
 
-def _known(title: str) -> str | None:
+def _known(title: str) -> tuple[str, bool]:
+    """Return the part that a heading begins, empty if it is none, and whether it may stand anywhere."""
     words = _SPACE.sub(" ", title).strip().lower()
-    if len(words) > _MAX_HEADING:
-        return None
     names = _names()
-    name = names.get(words)
-    if name is None and " and " in words:
-        name = names.get(words.replace(" and ", " "))
-    return name
+    return names.get(words) or names.get(words.replace(" and ", " ")) or ("", False)
 
 
 @lru_cache(maxsize=1)
-def _names() -> dict[str, str]:
-    names: dict[str, str] = {}
+def _names() -> dict[str, tuple[str, bool]]:
+    names: dict[str, tuple[str, bool]] = {}
     for row in read_table("headings.tsv"):
         for heading in expand(row["heading"]):
-            names.setdefault(heading.strip(), row["name"])
+            names.setdefault(heading.strip(), (row["name"], row["place"] == "anywhere"))
     return names

@@ -89,7 +89,8 @@ def _begins_sentence(
         return False
     if text.count("\n", previous_end, begins) > 1 or word in _BULLETS:
         return True
-    if previous in _sentence_words("runs on"):
+    answers_label = len(normal) > 1 and normal[-2] in (":", "-")
+    if previous in _sentence_words("runs on") and not answers_label:
         return False
     if not (word[0].isupper() or word[0].isdigit()):
         return False

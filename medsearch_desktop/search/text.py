@@ -33,6 +33,7 @@ SNIPPET_LENGTH = 240
 # Of a longer text only so much is looked at: a snippet has to come within a millisecond.
 _MOST_TEXT = 20_000
 _SECTION_RANKS = {"IMPRESSION": 2, "FINDINGS": 1}
+_SENTENCE_ENDS = re.compile(r"[.:!?]\s+")
 _BLANKS = re.compile(r"\s+")
 _WORDS = re.compile(r"[^\W_]+")
 
@@ -156,7 +157,7 @@ def make_snippet(
     are half-open offsets into the snippet, in order, without overlap.
     """
     found = _find(text, sections, _sought(tree))
-    start = _best_start(found, text) if found else _opening(sections)
+    start = _best_start(found, text, sections) if found else _opening(sections)
     return _cut(text, start, found)
 
 
@@ -228,8 +229,8 @@ def _section_at(sections: Sequence[tuple[str, int, int]], position: int) -> str:
     return next((name for name, start, end in sections if start <= position < end), "")
 
 
-def _best_start(found: Sequence[_Found], text: str) -> int:
-    """Return where the best part begins: at its sentence if that is near, else a little before its first match."""
+def _best_start(found: Sequence[_Found], text: str, sections: Sequence[tuple[str, int, int]]) -> int:
+    """Return where the best part begins: at its section or sentence if near, else a little before its first match."""
     best, best_worth = found[0], (-1, -1, -1)
     for first, match in enumerate(found):
         window: list[_Found] = []
@@ -240,15 +241,13 @@ def _best_start(found: Sequence[_Found], text: str) -> int:
         worth = (len({other.sought for other in window}), match.rank, len(window))
         if worth > best_worth:
             best, best_worth = match, worth
-    earliest = max(0, best.start - SNIPPET_LENGTH // 4)
+    section_start = max((start for _, start, end in sections if start <= best.start < end), default=0)
+    earliest = max(section_start, best.start - SNIPPET_LENGTH // 4)
+    if earliest == section_start:
+        return earliest
     lead = text[earliest : best.start]
-    breaks = [match.end() for match in re.finditer(r"[.:!?]\s+|\n", lead)]
-    if breaks:
-        return earliest + breaks[0]
-    if earliest == 0:
-        return 0
-    blank = _BLANKS.search(lead)
-    return earliest + blank.end() if blank else best.start
+    begins = _SENTENCE_ENDS.search(lead) or _BLANKS.search(lead)
+    return earliest + begins.end() if begins else best.start
 
 
 def _opening(sections: Sequence[tuple[str, int, int]]) -> int:

@@ -54,7 +54,8 @@ Facets = Mapping[str, Sequence[Facet | Bucket]]
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    # In a pipe there is no width to keep to.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 class Progress:
@@ -154,7 +155,7 @@ def show_hits(answer: SearchAnswer, *, offset: int) -> None:
         if hit.entities:
             console.print(_entity_line(hit.entities))
     if answer.facets:
-        show_facets(answer.facets)
+        show_facets(answer.facets, most=5)
 
 
 def _entity_line(entities: Sequence[Entity]) -> Text:
@@ -171,15 +172,15 @@ def _entity_line(entities: Sequence[Entity]) -> Text:
     return line
 
 
-def show_facets(facets: Facets) -> None:
-    """Print counts: codes and findings with their four states, values of fields."""
+def show_facets(facets: Facets, *, most: int = _MOST_ROWS) -> None:
+    """Print counts: the `most` frequent codes and findings with their four states, values of fields."""
     console = _console()
     for name, rows in facets.items():
         if not rows:
             continue
         if isinstance(rows[0], Facet):
             table = Table(name, "title", "seen", "ruled out", "uncertain", "never mentioned", title_justify="left")
-            for row in rows[:_MOST_ROWS]:
+            for row in rows[:most]:
                 assert isinstance(row, Facet)
                 counts = (row.present, row.absent, row.uncertain, row.not_mentioned)
                 table.add_row(row.code, row.title, *(str(count) for count in counts))

@@ -588,27 +588,25 @@ class FulltextIndex:
         """Return how many documents match, and for each counted field how many of them have each value."""
         searcher = self._view.searcher
         wanted = list(dict.fromkeys(fields))
-        size = _MOST_VALUES // max(1, len(wanted))
 
-        def aggregate(columns: Iterable[str]) -> dict[str, Any]:
+        def aggregate(columns: Sequence[str]) -> dict[str, Any]:
+            size = _MOST_VALUES // max(1, len(columns))
             request: dict[str, Any] = {name: {"terms": {"field": name, "size": size}} for name in columns}
             request["doc_no"] = {"value_count": {"field": "doc_no"}}
             return self._ask(lambda: searcher.aggregate(query, request))
 
-        few, many = (
-            [name for name in wanted if name not in _MANY_VALUED],
-            [name for name in wanted if name in _MANY_VALUED],
-        )
-        answer = aggregate(few)
-        total = int(answer["doc_no"]["value"])
-        if many and total <= _BROAD * searcher.num_docs:
-            answer |= aggregate(many)
-            few, many = wanted, []
-        counts = {name: {bucket["key"]: bucket["doc_count"] for bucket in answer[name]["buckets"]} for name in few}
-        for name in many:
-            # Never without the query: the dictionary alone counts deleted documents too.
-            ask = partial(searcher.terms_with_prefix, name, "", filter_query=query)
-            counts[name] = dict(self._ask(ask))
+        answer = aggregate([name for name in wanted if name not in _MANY_VALUED])
+        total = int(answer.pop("doc_no")["value"])
+        if total <= _BROAD * searcher.num_docs:
+            answer |= aggregate([name for name in wanted if name in _MANY_VALUED])
+        counts: dict[str, dict[str, int]] = {}
+        for name in wanted:
+            if name in answer and not answer[name]["sum_other_doc_count"]:
+                counts[name] = {bucket["key"]: bucket["doc_count"] for bucket in answer[name]["buckets"]}
+            else:
+                # Never without the query: the dictionary alone counts deleted documents too.
+                ask = partial(searcher.terms_with_prefix, name, "", filter_query=query)
+                counts[name] = dict(self._ask(ask))
         return total, counts
 
     def _ask(self, ask: Callable[[], _T]) -> _T:

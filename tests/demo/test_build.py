@@ -140,6 +140,7 @@ def test_every_film_is_a_sound_dicom_file(built: tuple[Path, DemoTruth]) -> None
     folder, truth = built
     study_of = {study.study_uid: study for study in truth.studies}
     uids, numbers_in_series = set(), set()
+    series: dict[str, tuple[str, ...]] = {}
     for film in truth.films:
         ds = pydicom.dcmread(folder / film.path)
         study = study_of[film.study_uid]
@@ -177,6 +178,9 @@ def test_every_film_is_a_sound_dicom_file(built: tuple[Path, DemoTruth]) -> None
             x, y, width, height = box
             assert 0 <= x < x + width <= SIZE
             assert 0 <= y < y + height <= SIZE
+        # What PS3.3 C.7.3.1 gives to the series is the same in all of its images.
+        own = (ds.Modality, ds.SeriesDescription, ds.SeriesTime, str(ds.SeriesNumber), ds.StudyInstanceUID)
+        assert series.setdefault(ds.SeriesInstanceUID, own) == own
         uids.add(ds.SOPInstanceUID)
         numbers_in_series.add((ds.SeriesInstanceUID, ds.InstanceNumber))
     assert len(uids) == len(numbers_in_series) == len(truth.films)
@@ -189,8 +193,8 @@ def test_every_way_of_encoding_shows_the_film_that_was_drawn() -> None:
         header = FilmHeader(
             seed=7, number=number, order=0, view="PA", study_uid=derived_uid("study"),
             sop_instance_uid=derived_uid("film", number), patient_id="p1", patient_name="Synthetic^Demo 001",
-            sex="F", age=50, study_date=date(2024, 2, 29), study_id="50000032", accession_number="SYN00700000",
-            study_description="CHEST (PA)",
+            sex="F", age=50, study_date=date(2024, 2, 29), study_id=str(50000032 + 41 * (number // 2)),
+            accession_number="SYN00700000", study_description="CHEST (PA)",
         )  # fmt: skip
         ds = pydicom.dcmread(pydicom.filebase.DicomBytesIO(encode_film(pixels, header)))
         shown = apply_voi_lut(apply_modality_lut(ds.pixel_array, ds), ds).astype(np.float64)

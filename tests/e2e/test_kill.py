@@ -1,0 +1,155 @@
+"""kill -9 at random moments of a real ingest: nothing lost but the files in flight, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from makers import Film, dataset, write_department
+
+from medsearch_desktop.library import Library, open_library
+
+KILLS = 20
+
+
+def contents(library: Library) -> dict[str, list[tuple]]:
+    """Everything a library knows, without the numbers that depend on the order of arrival."""
+    read = library._database.read
+    vectors = {}
+    for numbers, rows in library.catalogue.vectors(library.model.model_id):
+        vectors.update(zip(numbers.tolist(), rows, strict=True))
+    images = read("SELECT image_id, path, study_uid, image_no FROM images ORDER BY image_id")
+    return {
+        "images": [(i, p, s, vectors[no].tobytes()) for i, p, s, no in images],
+        "reports": read("SELECT path, text, study_uid, link_rule FROM reports ORDER BY path"),
+        "entities": read(
+            "SELECT r.path, e.ordinal, e.text, e.assertion FROM entities e JOIN reports r USING (report_no) ORDER BY ALL"
+        ),
+        "studies": read("SELECT study_uid, patient_id, study_date FROM studies ORDER BY ALL"),
+        "series": read("SELECT series_uid FROM series ORDER BY ALL"),
+        "patients": read("SELECT patient_id FROM patients ORDER BY ALL"),
+        "files": read("SELECT path, sha256, state FROM files ORDER BY ALL"),
+    }
+
+
+def check_sound(library: Library) -> None:
+    """The next open has healed: indexes agree with the database, no row is there twice or without its owner."""
+    read = library._database.read
+    totals = library.totals()
+    assert library.vectors.count == totals.vectors == totals.images
+    assert library.fulltext.document_count == library.catalogue.document_count()
+    for table, key in (("images", "image_id"), ("vectors", "image_no"), ("reports", "report_id"), ("files", "path")):
+        assert read(f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1") == [], table
+    assert read("SELECT count(*) FROM images WHERE path NOT IN (SELECT path FROM files)") == [(0,)]
+    assert read("SELECT count(*) FROM entities WHERE report_no NOT IN (SELECT report_no FROM reports)") == [(0,)]
+    assert read("SELECT count(*) FROM vectors WHERE image_no NOT IN (SELECT image_no FROM images)") == [(0,)]
+    numbers = library.catalogue.images_where("true", {})
+    if len(numbers):
+        vectors = library.vectors.vectors_of(numbers)
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def change_something(source: Path, rng: random.Random, step: int) -> None:
+    """Add, move, change and remove a little, so that every kind of write meets a kill."""
+    write_department(source / "more", studies=8, first=100 + 8 * step, size=64)
+    reports = sorted(source.rglob("s*.txt"))
+    changed = rng.choice(reports)
+    changed.write_text(changed.read_text("utf-8") + f"ADDENDUM: step {step}, nodule.\n", "utf-8")
+    folders = sorted(path for path in source.rglob("s5*") if path.is_dir())
+    rng.choice(folders[10:]).rename(source / f"moved-{step}")
+    shutil.rmtree(rng.choice([folder for folder in folders[:10] if folder.exists()]))
+
+
+def killed(library: Path, source: Path, *, after: float) -> bool:
+    """Run `medsearch ingest` and kill its process group after some seconds; return whether it was still running."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medsearch_desktop", "ingest", "--library", str(library), str(source)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "MEDSEARCH_BATCH_SIZE": "2"},
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    rng = random.Random(20)
+    source, path = write_department(tmp_path / "source", studies=20, size=64), tmp_path / "library"
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "medsearch_desktop", "ingest", "--library", str(path), str(source)], check=True
+    )
+    whole = time.monotonic() - began
+    kills = step = 0
+    while kills < KILLS:
+        assert step < 4 * KILLS, "the ingest ends before it can be killed"
+        change_something(source, rng, step)
+        kills += killed(path, source, after=rng.uniform(0.2, 1.0) * whole)
+        step += 1
+        if path.exists():
+            with open_library(path, create=True) as library:
+                check_sound(library)
+    with open_library(path) as library:
+        library.ingest([source])
+        check_sound(library)
+        survived = contents(library)
+    with open_library(tmp_path / "fresh", create=True) as library:
+        library.ingest([source])
+        assert survived == contents(library)
+
+
+def test_a_film_that_is_written_while_it_is_read_is_taken_up_later(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=2)
+    film = next(source.rglob("image1.dcm"))
+    content = film.read_bytes()
+    film.write_bytes(content[: len(content) // 2])
+    with open_library(tmp_path / "library", create=True) as library:
+        assert library.ingest([source]).failed == 1
+        film.write_bytes(content)
+        assert library.ingest([source]).updated == 1
+        assert library.failures() == []
+        check_sound(library)
+
+
+def test_deleted_indexes_are_made_anew(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=4)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        before = contents(library)
+        hits = [hit.report_id for hit in library.search("effusion").hits]
+    shutil.rmtree(tmp_path / "library" / "indexes")
+    shutil.rmtree(tmp_path / "library" / "thumbnails")
+    with open_library(tmp_path / "library") as library:
+        check_sound(library)
+        assert contents(library) == before
+        assert [hit.report_id for hit in library.search("effusion").hits] == hits
+        picture = library.thumbnail(before["images"][0][0])
+        assert picture is not None
+        assert picture[:4] == b"RIFF"
+
+
+def test_an_image_saved_under_a_new_uid_is_a_new_image(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    film = next(source.rglob("image1.dcm"))
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        dataset(Film(patient=1, study=1, image=77)).save_as(film, enforce_file_format=True)
+        assert library.ingest([source]).updated == 1
+        check_sound(library)
+        assert library.totals().images == 2
