@@ -157,10 +157,11 @@ class Ingest:
             for work in self._read_ahead(pending, run):
                 self._settle(work, run)
             self._embed(run, all_of_it=True)
+            if not metadata_only:
+                self._remove(run)
+            self._adopt_orphans(run)
         finally:
             self._commit(run)
-        if not metadata_only:
-            self._remove(run)
         for root in run.changes.online:
             self._intake.set_root(root, online=True, scanned_ns=began_ns)
         for root in run.changes.offline:
@@ -298,7 +299,8 @@ class Ingest:
             self._intake.touch([file], checked_ns=work.checked_ns)
             run.count("ignored" if row.state == IGNORED else "unchanged", file.path)
         elif verdict.change is Change.DUPLICATE and not _own_report(work, verdict):
-            self._put(Outcome(file, DUPLICATE, work.checked_ns), "duplicates", run)
+            outcome = Outcome(file, DUPLICATE, work.checked_ns, held_by=self._holder(verdict.other, run))
+            self._put(outcome, "duplicates", run)
         elif verdict.change is Change.MOVED:
             state = run.rows[verdict.other].state if verdict.other in run.rows else INDEXED
             if (report_id := self._report_ids.pop(verdict.other, None)) is not None:
@@ -364,6 +366,8 @@ class Ingest:
                 run.counts["reports"] += outcome.report is not None
                 if outcome.reason:
                     run.fail(outcome.file.path, outcome.reason)
+                elif outcome.state == DUPLICATE:
+                    run.count("duplicates", outcome.file.path)
                 elif what:
                     run.count(what, outcome.file.path)
         run.committed = time.monotonic()
@@ -387,6 +391,25 @@ class Ingest:
         images = self._catalogue.image_ids_of(gone)
         self._intake.remove(gone)
         self._thumbnails.remove(images)
+
+    def _adopt_orphans(self, run: _Run) -> None:
+        """Give duplicates records of their own where the file that had them was removed or replaced."""
+        self._commit(run)
+        if not (run.counts["removed"] or run.counts["updated"]):
+            return
+        for path in self._catalogue.orphans():
+            row = run.rows.get(path)
+            if row is None or not Path(path).exists():
+                continue
+            file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
+            work = self._read_header(file, set()) if run.metadata_only else self._read(file, set())
+            self._take(work, Change.CHANGED, run)
+        self._embed(run, all_of_it=True)
+
+    def _holder(self, path: str, run: _Run) -> str:
+        """Return the file that has the records of the content at `path`, which may itself be a duplicate."""
+        row = run.rows.get(path)
+        return row.held_by if row is not None and row.state == DUPLICATE else path
 
     def _report_id(self, path: str) -> str:
         """Return the identifier of the report in that file: its name, told apart where that is taken."""

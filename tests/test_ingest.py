@@ -27,14 +27,7 @@ def department(tmp_path: Path) -> Path:
 
 
 def total(summary: IngestSummary) -> int:
-    return (
-        summary.indexed
-        + summary.unchanged
-        + summary.updated
-        + summary.duplicates
-        + summary.failed
-        + summary.ignored
-    )
+    return summary.indexed + summary.unchanged + summary.updated + summary.duplicates + summary.failed + summary.ignored
 
 
 def consistent(library: Library) -> None:
@@ -156,13 +149,34 @@ def test_copies_are_counted_and_inherit(library: Library, department: Path, tmp_
 def test_two_contents_under_one_uid_are_a_listed_failure(
     library: Library, department: Path, write_film: Callable[[Path, Film], Path]
 ) -> None:
-    other = dataset(Film(patient=1, study=1, image=1))
-    other.PatientID = "P9999"
-    other.save_as(department / "other.dcm", enforce_file_format=True)
+    film = dataset(Film(patient=1, study=1, image=1, size=80))
+    film.StudyInstanceUID = uid(9, 9, 9)
+    film.save_as(department / "other.dcm", enforce_file_format=True)
     summary = library.ingest([department])
     assert summary.failed == 1
-    assert "SOPInstanceUID is held by" in summary.failures[0].reason
+    assert "another image with its SOPInstanceUID is in" in summary.failures[0].reason
     assert library.totals().images == 12
+    # The one that lost takes the place as soon as it is free.
+    holder = Path(library.catalogue.image(uid(1, 1, 1)).path)
+    loser = Path(summary.failures[0].path)
+    holder.unlink()
+    library.ingest([department])
+    assert library.catalogue.image(uid(1, 1, 1)).path == str(loser)
+    assert library.failures() == []
+    consistent(library)
+
+
+def test_one_image_in_two_encodings_is_a_duplicate(library: Library, department: Path) -> None:
+    film = dataset(Film(patient=1, study=1, image=1))
+    film.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    film.save_as(department / "compressed.dcm", enforce_file_format=True)
+    summary = library.ingest([department])
+    assert (summary.duplicates, summary.failed, library.totals().images) == (1, 0, 12)
+    assert library.ingest([department]).images == 0
+    Path(library.catalogue.image(uid(1, 1, 1)).path).unlink()
+    library.ingest([department])
+    assert library.totals().images == 12
+    consistent(library)
 
 
 def test_normal_reports_of_the_same_words_are_reports_of_their_own(library: Library, tmp_path: Path) -> None:

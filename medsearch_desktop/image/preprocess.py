@@ -161,9 +161,9 @@ def to_display(pixels: NDArray[Any], rendering: Rendering) -> Display:
 
 
 def thumbnail(display: Display, *, size: int) -> bytes:
-    """Return a WebP picture of display pixels whose longer side is `size` or, if that is less, as it was.
+    """Return a lossy WebP picture of display pixels, its longer side `size` or, if that was less, as it was.
 
-    Source: PS3.3 has none; lossy WebP holds a 384-pixel radiograph in about 7 kB.
+    `display` is (H, W) or (H, W, 3). The same pixels give the same bytes; 384 pixels take about 7 kB.
     """
     height, width = display.shape[:2]
     scale = min(1.0, size / max(height, width))

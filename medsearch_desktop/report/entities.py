@@ -83,13 +83,13 @@ class EntityExtractor:
         if not words.normal:
             return []
         mentions, cues, organs = self._phrases(text, words)
+        if section.name == "PREAMBLE":
+            mentions = [mention for mention in mentions if not is_header_line(text, words.starts[mention.start])]
         found: list[Entity] = []
         mentioned, cued, named_in = (_by_sentence(spans, words.breaks) for spans in (mentions, cues, organs))
         for number, (start, end) in enumerate(zip(words.breaks, (*words.breaks[1:], len(words.normal)), strict=True)):
             inside, named = mentioned.get(number, []), named_in.get(number, [])
             if not inside and not named:
-                continue
-            if section.name == "PREAMBLE" and is_header_line(text, words.starts[start]):
                 continue
             sentence = Sentence(
                 self.lexicon,

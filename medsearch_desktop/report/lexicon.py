@@ -102,11 +102,16 @@ def load_lexicon() -> Lexicon:
     entries: dict[Phrase, Entry] = {}
     gaps: dict[str, list[GapPattern]] = {}
     terms = tuple(_read_terms())
-    # Names before variants: a concept of its own name is never taken by another's variant.
-    for whole in (True, False):
-        for term in terms:
-            for name in term.names[:1] if whole else term.names[1:]:
-                _add_term(name, term, entries, gaps)
+    # Names, then variants, then plurals: what the table says outright is never taken by what is made from it.
+    for term in terms:
+        _add_term(term.names[0], term, entries, gaps)
+    for term in terms:
+        for name in term.names[1:]:
+            _add_term(name, term, entries, gaps)
+    for term in terms:
+        for name in term.names:
+            if GAP not in name and not _in_capitals(name):
+                _add_term(plural(name), term, entries, gaps)
     words: dict[str, set[str]] = {kind: set() for kind in WORD_KINDS}
     strong: set[str] = set()
     for row in read_table("cues.tsv"):
@@ -119,8 +124,8 @@ def load_lexicon() -> Lexicon:
                 organs.append(organ)
     by_finding: dict[str, Term] = {}
     for term in terms:
-        for finding in term.findings:
-            by_finding.setdefault(finding, term)
+        if len(term.findings) == 1:
+            by_finding.setdefault(term.findings[0], term)
     return Lexicon(
         terms,
         entries,
@@ -180,11 +185,13 @@ def _add_term(name: str, term: Term, entries: dict[Phrase, Entry], gaps: dict[st
         before, after = (phrase_of(half) for half in name.split(GAP))
         gaps.setdefault(before[0], []).append(GapPattern(before, after, term))
         return
-    capitals = any(word.isupper() and len(word) > 1 for word in name.split())
-    for form in (name,) if capitals else (name, plural(name)):
-        entry = entries.setdefault(phrase_of(form), Entry())
-        if entry.term is None:
-            entry.term, entry.capitals = term, capitals
+    entry = entries.setdefault(phrase_of(name), Entry())
+    if entry.term is None:
+        entry.term, entry.capitals = term, _in_capitals(name)
+
+
+def _in_capitals(name: str) -> bool:
+    return any(word.isupper() and len(word) > 1 for word in name.split())
 
 
 def _add_cue(row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str, set[str]], strong: set[str]) -> None:

@@ -62,7 +62,8 @@ class Linker:
             if entry.term is not None and (entry.term.icd10cm or entry.term.cui):
                 self._exact[phrase] = entry.term
         self._modifiers = frozenset(row["word"] for row in read_table("modifiers.tsv"))
-        self._names = _NameIndex(self._terms)
+        # A place alone is no answer to what a phrase means, unless the phrase is its very name.
+        self._names = _NameIndex([term for term in self._terms if term.category is not Category.ANATOMY])
         self._runners_up: dict[str, tuple[Code, ...]] = {}
         self._lock = threading.Lock()
 

@@ -34,18 +34,20 @@ _BARE_HEADING = re.compile(
 )
 _INLINE_HEADING = re.compile(
     r"(?<=[.!?;)\]][ \t])[ \t]*+(?P<title>[A-Z][A-Za-z]{1,20}(?:[ \t/&]{1,3}[A-Za-z]{1,20}){0,5})[ \t]*+"
-    r"(?P<note>\([^()\n]{0,60}\))?(?P<mark>[ \t]*+:[ \t]*+|(?<=[ \t])[-–—]++[ \t]++|(?<=[A-Z][ \t])(?=[A-Z0-9][a-z0-9 ]))"
+    r"(?P<note>\([^()\n]{0,60}\))?"
+    r"(?P<mark>[ \t]*+:[ \t]*+|(?<=[ \t])[-–—]++[ \t]++|(?<=[A-Z][ \t])(?=[A-Z0-9][a-z0-9 ]))"
 )
 # The heading is a run's last words: "COUGH FINDINGS:".
-_CAPITALS = re.compile(r"(?<![A-Za-z])(?P<run>[A-Z][A-Z \t&/]{2,60})(?P<mark>:[ \t]*+)")
+_CAPITALS = re.compile(r"(?<![A-Za-z])(?P<run>[A-Z][A-Z \t&/]{2,60}+)(?P<mark>:[ \t]*+)")
 _ADDENDUM = re.compile(
     r"^[ \t>*#_-]*+(?:\d{1,2}(?:st|nd|rd|th)[ \t]++)?(?P<title>addend(?:um|a))\b(?P<mark>[ \t]*+(?:#?\d{1,3}[ \t]*+)?"
-    r"(?:(?:by|dated|on|from|to)\b[^:\n]{0,120}+|\([^()\n]{0,80}\)[ \t]*+|[^:\n.]{0,40}+(?=:))?"
-    r"(?::|[-–—]++[ \t]|(?=\n|\Z))?)",
+    r"(?:(?:by|dated|on|from|to)\b(?:[^:\n]|(?<=\d):(?=\d)){0,120}(?=:)|(?:by|dated|on)\b[^\n]{0,60}(?=\n|\Z)"
+    r"|\([^()\n]{0,80}\)[ \t]*+|[^:\n.]{0,40}+(?=:))?(?::|[-–—]++[ \t]|(?=\n|\Z))?)",
     re.MULTILINE | re.IGNORECASE,
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _HEADER_LINE = re.compile(r"[ \t]*+(?P<title>[A-Za-z][A-Za-z0-9 _#./()-]{0,40}?)[ \t]*+[:=][ \t]*+(?P<value>[^\n]*)")
+_IDENTIFIER = re.compile(r"[A-Za-z]{0,4}[-_]?\d[\d./:_-]{4,}")
 _SPACE = re.compile(r"[\s/&,'’+_#-]+")
 
 
@@ -80,7 +82,7 @@ def is_header_line(text: str, position: int) -> bool:
     """Return whether the line around `position` is one of the head of a report, like "Accession: 123"."""
     start = text.rfind("\n", 0, position) + 1
     match = _HEADER_LINE.match(text, start)
-    return match is not None and match.start("value") <= position and _is_header(match)
+    return match is not None and _is_header(match)
 
 
 def _is_header(match: re.Match[str]) -> bool:
@@ -90,8 +92,7 @@ def _is_header(match: re.Match[str]) -> bool:
 
 
 def _is_data(value: str) -> bool:
-    value = value.strip()
-    return bool(value) and " " not in value and any(char.isdigit() for char in value)
+    return _IDENTIFIER.fullmatch(value.strip()) is not None
 
 
 def _before_headings(text: str, end: int, *, headed: bool) -> list[Section]:
@@ -145,11 +146,10 @@ def _headings(text: str) -> list[_Heading]:
     for match in _ADDENDUM.finditer(text):
         if match.group("title").isupper() or match.group("mark").strip() or _alone(text, match):
             found[match.start()] = _Heading("ADDENDUM", match.start(), match.end())
-    taken = [(heading.start, heading.body) for heading in found.values()]
     for pattern in (_LINE_HEADING, _BARE_HEADING, _INLINE_HEADING):
         for match in pattern.finditer(text):
             name, anywhere = _known(match.group("title"))
-            if not name or name == _HEADER or any(start <= match.start() < end for start, end in taken):
+            if not name or name == _HEADER:
                 continue
             if pattern is _INLINE_HEADING:
                 if name in (_ANATOMY, "SIGNATURE") and not match.group("title").isupper():
@@ -166,7 +166,10 @@ def _headings(text: str) -> list[_Heading]:
                 start = match.start() + word.start()
                 found.setdefault(start, _Heading(name, start, match.end()))
                 break
-    ordered = [found[start] for start in sorted(found)]
+    ordered: list[_Heading] = []
+    for start in sorted(found):
+        if not ordered or start >= ordered[-1].body:
+            ordered.append(found[start])
     return _without_organs(ordered)
 
 

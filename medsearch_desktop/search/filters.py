@@ -213,7 +213,7 @@ FILTERS: tuple[Filter, ...] = (
         ("has",),
         "",
         "has {value}",
-        "has not {value}",
+        "does not have {value}",
         f"What is there: has:{', has:'.join(CHOICES)}",
     ),
     _section("findings", "Words of the findings: findings:effusion"),

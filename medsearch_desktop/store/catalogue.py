@@ -27,6 +27,7 @@ class FileRow:
     kind: str
     state: str
     checked_ns: int
+    held_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,18 @@ class Catalogue:
     def files(self) -> Iterator[FileRow]:
         """Yield every known file."""
         for rows in self._database.read_chunks(
-            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns FROM files"
+            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by FROM files"
         ):
-            for path, root, *rest in rows:
-                yield FileRow(disk_path(path), disk_path(root), *rest)
+            for path, root, *rest, held_by in rows:
+                yield FileRow(disk_path(path), disk_path(root), *rest, disk_path(held_by))
+
+    def orphans(self) -> list[str]:
+        """Return the duplicates of which the file that had the records is no more."""
+        rows = self._read(
+            "SELECT path FROM files WHERE state = 'duplicate' AND held_by NOT IN"
+            " (SELECT path FROM images UNION SELECT path FROM reports) ORDER BY path"
+        )
+        return [disk_path(path) for (path,) in rows]
 
     def roots(self) -> list[tuple[str, bool, int]]:
         """Return (path, online, start of the last complete scan in ns) of every root."""
@@ -314,14 +323,6 @@ class Catalogue:
             nos=doc_nos.tolist(),
         )
         return dict(rows)
-
-    def file_of(self, path: str) -> FileRow | None:
-        """Return what is known of one file."""
-        rows = self._read(
-            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns FROM files WHERE path = $path",
-            path=stored_path(path),
-        )
-        return FileRow(disk_path(rows[0][0]), disk_path(rows[0][1]), *rows[0][2:]) if rows else None
 
     def _images(self, where: str, **parameters: Any) -> list[ImageRow]:
         rows = self._read(

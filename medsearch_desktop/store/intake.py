@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
-from medsearch_desktop.store.database import Database, stored_path
+from medsearch_desktop.store.database import Database, disk_path, stored_path
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
 
@@ -37,7 +37,7 @@ class Outcome:
     `state` is one of the five above, `checked_ns` when its content was read. `vectors` holds one
     float32 vector or None an image. `moved_from` names the path that the same content had before:
     its records are kept and only re-addressed. `reason` is set for a file that failed wholly or
-    whose pixels did.
+    whose pixels did. `held_by` is, of a duplicate, the path of the file that has the records.
     """
 
     file: SourceFile
@@ -48,6 +48,7 @@ class Outcome:
     vectors: tuple[NDArray[np.float32] | None, ...] = ()
     report: Report | None = None
     moved_from: str = ""
+    held_by: str = ""
 
 
 class Intake:
@@ -59,9 +60,10 @@ class Intake:
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
 
-        An image whose identifier another file of the library already holds turns its outcome
-        into a failure that names that file: two contents under one SOPInstanceUID are a fault of
-        the archive, and the first stays.
+        An outcome with an image whose identifier another file of the library holds becomes a
+        duplicate of that file. Where the two agree in study, series and size, it is the same image
+        in another encoding; where they do not, the archive is at fault and `reason` says so. The
+        first that can be shown stays.
         """
         with self._database.transaction():
             self._move(outcomes)
@@ -154,7 +156,10 @@ class Intake:
         stored = [stored_path(path) for path in paths]
         with self._database.transaction():
             self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=stored)
-            self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths)) AND state = 'failed'", paths=stored)
+            self._write(
+                "DELETE FROM files WHERE path IN (SELECT unnest($paths)) AND state IN ('failed', 'duplicate')",
+                paths=stored,
+            )
 
     def set_label(self, target_kind: str, target_id: str, label: str, *, study_uids: Iterable[str]) -> None:
         """Commit a label on a study, series, image or report; `study_uids` are the studies it shows on."""
@@ -223,11 +228,14 @@ class Intake:
     def _without_conflicts(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         ids = [image.image_id for o in outcomes for image in o.images]
         held = self._write(
-            "SELECT image_id, path, pixel_error FROM images WHERE image_id IN (SELECT unnest($ids))", ids=ids
+            "SELECT image_id, path, pixel_error, study_uid, series_uid, rows, columns FROM images"
+            " WHERE image_id IN (SELECT unnest($ids))",
+            ids=ids,
         )
-        holders = {image_id: path for image_id, path, error in held if not error}
+        looks = {image_id: tuple(look) for image_id, _, _, *look in held}
+        holders = {image_id: path for image_id, path, error, *_ in held if not error}
         # Of a broken and a sound file of one image the sound one is the image, whichever came first.
-        broken = {image_id: path for image_id, path, error in held if error}
+        broken = {image_id: path for image_id, path, error, *_ in held if error}
         displaced: set[str] = set()
         settled: dict[int, Outcome] = {}
         for place, outcome in sorted(enumerate(outcomes), key=lambda item: any(i.pixel_error for i in item[1].images)):
@@ -236,13 +244,17 @@ class Intake:
             if sound:
                 displaced |= {broken.pop(i.image_id) for i in outcome.images if i.image_id in broken}
             rivals = {**holders, **broken}
-            holder = next((rivals[i.image_id] for i in outcome.images if i.image_id in rivals), None)
-            if holder is not None:
-                reason = f"its SOPInstanceUID is held by a file of other content, {holder}; remove one of the two"
+            rival = next((image for image in outcome.images if image.image_id in rivals), None)
+            if rival is not None:
+                holder = rivals[rival.image_id]
+                reason = outcome.reason
+                if not reason and _look(rival) != looks[rival.image_id]:
+                    reason = f"another image with its SOPInstanceUID is in {holder}; remove one of the two"
                 outcome = replace(
-                    outcome, state=FAILED, reason=outcome.reason or reason, images=(), vectors=(), report=None
+                    outcome, state=DUPLICATE, reason=reason, images=(), vectors=(), held_by=disk_path(holder)
                 )
             holders.update((image.image_id, path) for image in outcome.images)
+            looks.update((image.image_id, _look(image)) for image in outcome.images)
             settled[place] = outcome
         if displaced:
             self._drop_records_stored(sorted(displaced))
@@ -263,6 +275,7 @@ class Intake:
                 "kind": [o.file.kind.value for o in outcomes],
                 "state": [o.state for o in outcomes],
                 "checked_ns": [o.checked_ns for o in outcomes],
+                "held_by": [stored_path(o.held_by) for o in outcomes],
             },
         )
         failed = [(path, o.reason) for path, o in zip(paths, outcomes, strict=True) if o.reason]
@@ -417,6 +430,10 @@ _ENTITY_COLUMNS = (
     "cue_start",
     "cue_end",
 )
+
+
+def _look(image: Image) -> tuple[Any, ...]:
+    return image.study_uid, image.series_uid, image.rows, image.columns
 
 
 def _fill(rows: dict[str, dict[str, Any]], key: str, image: Image, names: Sequence[str]) -> None:

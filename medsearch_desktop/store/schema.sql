@@ -22,7 +22,8 @@ CREATE TABLE files (
     sha256      VARCHAR NOT NULL,
     kind        VARCHAR NOT NULL,      -- dicom, raster, report, other
     state       VARCHAR NOT NULL,      -- indexed, duplicate, failed, ignored
-    checked_ns  BIGINT NOT NULL        -- when its content was last read, Unix time
+    checked_ns  BIGINT NOT NULL,       -- when its content was last read, Unix time
+    held_by     VARCHAR NOT NULL       -- of a duplicate: the path of the file that has the records
 );
 
 CREATE TABLE failures (

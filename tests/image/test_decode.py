@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openjpeg
 import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openjpeg.utils import encode_array
 from PIL import Image as Raster
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -104,7 +104,7 @@ def compress(ds: Dataset, syntax: str) -> None:
         return
     frames = int(ds.get("NumberOfFrames", 1))
     pixels = ds.pixel_array if frames > 1 else ds.pixel_array[None]
-    streams = [openjpeg.encode_array(p, ds.BitsStored, 1 if p.ndim == 3 else 2, use_mct=p.ndim == 3) for p in pixels]
+    streams = [encode_array(p, ds.BitsStored, 1 if p.ndim == 3 else 2, use_mct=p.ndim == 3) for p in pixels]
     ds.PixelData = encapsulate(streams)
     ds["PixelData"].is_undefined_length = True
     ds.file_meta.TransferSyntaxUID = syntax
@@ -320,8 +320,6 @@ def test_tags_agree_with_those_of_pydicom(name: str) -> None:
 @pytest.mark.parametrize("preamble", [True, False])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4"])
 def test_native_pixels_of_every_width(syntax: str, preamble: bool, dtype: str) -> None:
-    if dtype == "i1" and syntax == ExplicitVRBigEndian:
-        pytest.skip("8-bit samples as big-endian words are checked on pydicom's own files")
     pixels = (grey(31, 17, "f8", 200) - (100 if dtype[0] == "i" else 0)).astype(dtype)
     ds = dataset(pixels, syntax=syntax, WindowCenter="10", WindowWidth="90", RescaleSlope="0.5", RescaleIntercept="-4")
     bits = pixels.dtype.itemsize * 8
@@ -359,7 +357,7 @@ def test_a_deflated_bomb_stops_at_the_limit() -> None:
 @pytest.mark.parametrize("kind", ["u1", "u2", "i2", "rgb"])
 def test_lossless_codecs_give_back_what_was_stored(syntax: str, kind: str) -> None:
     rng = np.random.default_rng(5)
-    shape = (3, 24, 20, 3) if kind == "rgb" else (3, 24, 20)
+    shape = (3, 40, 36, 3) if kind == "rgb" else (3, 40, 36)
     pixels = rng.integers(0, 200, shape).astype("u1" if kind == "rgb" else kind)
     if kind == "i2":
         pixels -= 100
@@ -627,7 +625,7 @@ def test_malformed_dates_are_none(text: str, expected: date | None) -> None:
         ("ISO_IR 126", "Διονυσιος"), ("ISO_IR 127", "لنزار"), ("ISO_IR 138", "שרון"), ("ISO_IR 192", "胸部 Röntgen"),
         ("GB18030", "胸部正位片"), ("ISO_IR 166", "ทรวงอก"), ("ISO_IR 13", "ﾔﾏﾀﾞ"),
         (["", "ISO 2022 IR 87"], "Chest 胸部正面"), (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ 山田"),
-        (["", "ISO 2022 IR 149"], "Chest 흉부"), (["", "ISO 2022 IR 58"], "Chest 胸部"), ("", "Thorax AP"),
+        (["", "ISO 2022 IR 149"], "Chest 흉부"), ("", "Thorax AP"),
     ],
 )  # fmt: skip
 def test_text_is_read_in_its_character_set(character_set: str | list[str], text: str) -> None:
@@ -637,12 +635,18 @@ def test_text_is_read_in_its_character_set(character_set: str | list[str], text:
     assert pydicom.dcmread(io.BytesIO(data)).StudyDescription == text
 
 
+def test_simplified_chinese_behind_an_escape_sequence() -> None:
+    # pydicom writes this character set without its escape sequence, and cannot read it back.
+    ds = dataset(grey(), SpecificCharacterSet=["", "ISO 2022 IR 58"], StudyDescription="Chest ????????")
+    data = written(ds)
+    for coded in (b"\x1b$)A\xd0\xd8\xb2\xbf", b"\xd0\xd8\xb2\xbf    "):
+        assert tags(data.replace(b"????????", coded)).study_description == "Chest 胸部"
+
+
 @pytest.mark.parametrize("character_set", [None, "ISO_IR 999", "nonsense", "ISO_IR 6"])
 def test_undeclared_text_is_read_as_utf_8_or_else_latin_1(character_set: str | None) -> None:
-    ds = dataset(grey(), StudyDescription="Thorax ???")
-    if character_set:
-        ds.SpecificCharacterSet = character_set
-    data = written(ds)
+    declared = {"SpecificCharacterSet": character_set} if character_set else {}
+    data = written(dataset(grey(), StudyDescription="Thorax ???", **declared))
     assert tags(data.replace(b"???", "ß.".encode())).study_description == "Thorax ß."
     assert tags(data.replace(b"???", b"\xdf. ")).study_description == "Thorax ß."
 
@@ -778,16 +782,22 @@ def test_lengths_past_the_end_are_named() -> None:
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
-@pytest.mark.parametrize(("frames", "limit"), [(1, 50_000_000), (1, 10**10), (2**31 - 1, 10**10)])
+@pytest.mark.parametrize(
+    ("syntax", "frames", "limit"),
+    [
+        (ExplicitVRLittleEndian, 1, 50_000_000),
+        (ExplicitVRLittleEndian, 1, 10**10),
+        (ExplicitVRLittleEndian, 2**31 - 1, 10**10),
+        (RLELossless, 1, 50_000_000),
+        (RLELossless, 2**31 - 1, 50_000_000),
+    ],
+)
 def test_a_header_that_claims_gigabytes_allocates_none(syntax: str, frames: int, limit: int) -> None:
     ds = dataset(grey(), Rows=65535, Columns=65535, NumberOfFrames=frames)
     if syntax == RLELossless:
         ds.PixelData = encapsulate([b"\1\0\0\0\x40" + bytes(200)])
         ds["PixelData"].is_undefined_length = True
         ds.file_meta.TransferSyntaxUID = syntax
-        if limit > 50_000_000:
-            pytest.skip("such an image is allowed, and RLE can hold it in few bytes")
     data = written(ds)
     tracemalloc.start()
     decoded = run(data, max_pixels=limit)
@@ -818,8 +828,8 @@ def test_nesting_costs_no_stack(implicit: bool) -> None:
 @pytest.mark.parametrize(
     "name",
     ["CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm",
-     "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm", "SC_rgb_jpeg_dcmtk.dcm", "examples_palette.dcm", "image_dfl.dcm", "liver_expb_1frame.dcm",
-     "rtdose_rle.dcm", "nested_priv_SQ.dcm", "test-SR.dcm"],
+     "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm", "SC_rgb_jpeg_dcmtk.dcm", "examples_palette.dcm", "image_dfl.dcm",
+     "liver_expb_1frame.dcm", "rtdose_rle.dcm", "nested_priv_SQ.dcm", "test-SR.dcm"],
 )  # fmt: skip
 def test_damage_anywhere_is_survived(name: str) -> None:
     data = (PYDICOM_FILES / name).read_bytes()

@@ -17,7 +17,7 @@ def extractor() -> EntityExtractor:
 
 
 def said(extractor: EntityExtractor, text: str, section: str = "FINDINGS") -> dict[str, str]:
-    """Return the assertion of each finding (of each other mention, by its words), the strongest where there are several."""
+    """Return the assertion of each finding or other mention, the strongest where there are several."""
     rank = {name: place for place, name in enumerate((P, U, HYP, FAM, HIST, A))}
     result: dict[str, str] = {}
     for entity in extractor.extract(text, (Section(section, 0, len(text)),)):

@@ -89,7 +89,8 @@ def test_counts(library: tuple[FulltextIndex, dict[int, dict[str, Any]]], query:
             found[facet.code] = (facet.present, facet.absent, facet.uncertain, facet.not_mentioned)
             assert sum(found[facet.code]) == len(documents)
         assert found == count_states(documents, column)
-    assert all(facet.title == dict((c, t) for c, t, _ in CODES)[facet.code] for facet in answer["icd10cm"])
+    titles = {code: title for code, title, _ in CODES}
+    assert all(isinstance(facet, Facet) and facet.title == titles[facet.code] for facet in answer["icd10cm"])
 
     decade = {None: [], 0.4: ["0-9"], 9.9: ["0-9"], 10.0: ["10-19"], 64.0: ["60-69"], 101.0: ["100-109"]}
     expected = {
