@@ -287,14 +287,17 @@ class Ingest:
         return Work(file, checked_ns, report=self._reader().read(text, report_id="", encoding=encoding))
 
     def _settle(self, work: Work, run: _Run) -> None:
-        file = work.file
+        file, row = work.file, run.rows.get(work.file.path)
+        if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
+            # Still nothing to index; what it holds instead was never looked at closely.
+            self._intake.touch([file], checked_ns=work.checked_ns)
+            run.count("ignored" if row.state == IGNORED else "unchanged", file.path)
+            return
         if not file.sha256:
-            change = Change.CHANGED if file.path in run.rows else Change.NEW
-            self._take(work, change, run)
+            self._take(work, Change.NEW if row is None else Change.CHANGED, run)
             return
         verdict = run.changes.settle(file)
         self._hand_over(verdict.known, verdict.heir, run)
-        row = run.rows.get(file.path)
         if verdict.change is Change.UNCHANGED and row is not None and row.state != METADATA:
             self._intake.touch([file], checked_ns=work.checked_ns)
             run.count("ignored" if row.state == IGNORED else "unchanged", file.path)

@@ -153,10 +153,10 @@ class Library:
             self.vectors.extend_graph()
 
     def retry_failures(self, *, on_event: OnEvent | None = None) -> IngestSummary:
-        """Try every file again that could not be indexed."""
-        paths = [failure.path for failure in self.failures()]
+        """Try every file again that could not be indexed; what is offline is left as it is."""
+        paths = [failure.path for failure in self.failures() if Path(failure.path).is_file()]
         self._intake.forget_failures(paths)
-        return self.ingest([path for path in paths if os.path.lexists(path)], on_event=on_event)
+        return self.ingest(paths, on_event=on_event)
 
     def refresh(self) -> None:
         """Teach both indexes what they have missed, from the database."""

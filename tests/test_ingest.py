@@ -228,6 +228,8 @@ def test_failures_are_tried_again_on_request(library: Library, department: Path)
     content = film.read_bytes()
     film.write_bytes(content[:-4000])
     assert library.ingest([department]).failed == 1
+    assert library.retry_failures().failed == 1
+    assert library.totals().images == 12
     film.write_bytes(content)
     summary = library.retry_failures()
     assert (summary.indexed, summary.failed) == (1, 0)

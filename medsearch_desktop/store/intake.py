@@ -118,9 +118,11 @@ class Intake:
         with self._database.transaction():
             paths = [stored_path(f.path) for f in rows]
             self._write(
-                "UPDATE files SET mtime_ns = n.mtime_ns, checked_ns = $checked FROM"
-                " (SELECT unnest($paths) AS path, unnest($mtimes) AS mtime_ns) n WHERE files.path = n.path",
+                "UPDATE files SET size = n.size, mtime_ns = n.mtime_ns, checked_ns = $checked FROM (SELECT"
+                " unnest($paths) AS path, unnest($sizes) AS size, unnest($mtimes) AS mtime_ns) n"
+                " WHERE files.path = n.path",
                 paths=paths,
+                sizes=[f.size for f in rows],
                 mtimes=[f.mtime_ns for f in rows],
                 checked=checked_ns,
             )
@@ -152,9 +154,10 @@ class Intake:
             )
 
     def forget_failures(self, paths: Sequence[str]) -> None:
-        """Commit that files that failed are to be tried again at the next ingest."""
+        """Commit that files that failed are to be tried again at the next ingest; they must be there."""
         stored = [stored_path(path) for path in paths]
         with self._database.transaction():
+            self._drop_records_stored(stored)
             self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=stored)
             self._write(
                 "DELETE FROM files WHERE path IN (SELECT unnest($paths)) AND state IN ('failed', 'duplicate')",

@@ -120,7 +120,9 @@ def _filtered(index: VectorIndex, asked: NDArray[np.float32], folder: Path, *, b
         passing = np.flatnonzero(passes)
         ours, theirs, recalls, their_recalls, refused = [], [], [], [], 0
         for query in asked:
-            (near, _), seconds = _timed(lambda query=query, allowed=numbers[passing]: index.search(query, K, allowed=allowed))
+            (near, _), seconds = _timed(
+                lambda query=query, allowed=numbers[passing]: index.search(query, K, allowed=allowed)
+            )
             ours.append(seconds)
             # The yardstick is computed apart from the index: one product a row, the ten highest.
             true = numbers[passing[np.argsort(-(flat[passing] @ query), kind="stable")[:K]]]
@@ -164,7 +166,9 @@ def _gather(index: VectorIndex, asked: NDArray[np.float32]) -> dict[str, Any]:
             for query in asked:
                 for below in times:
                     store_vectors.GATHER_BELOW = below
-                    times[below].append(_timed(lambda query=query, allowed=allowed: index.search(query, K, allowed=allowed))[1])
+                    times[below].append(
+                        _timed(lambda query=query, allowed=allowed: index.search(query, K, allowed=allowed))[1]
+                    )
             shares.append(
                 {
                     "share": share,

@@ -137,7 +137,7 @@ CASES: list[tuple[str, dict[str, str]]] = [
     ("Atelectasis, less likely pneumonia.", {"Atelectasis": P, "Pneumonia": U}),
     ("Pneumonia should be considered.", {"Pneumonia": U}),
     ("Findings suggest edema.", {"Edema": U}),
-    ("Borderline cardiomegaly.", {"Cardiomegaly": U}),
+    ("Borderline cardiac enlargement.", {"Cardiomegaly": U}),
     ("Heart size is at the upper limits of normal.", {"Cardiomegaly": U}),
     ("The heart may be enlarged.", {"Cardiomegaly": U}),
     ("Left base opacity, atelectasis vs. pneumonia.", {"opacity": P, "Atelectasis": U, "Pneumonia": U}),

@@ -16,7 +16,7 @@ def linker() -> Linker:
     ("phrase", "code"),
     [
         ("Cardiomegaly", "I51.7"),
-        ("mild stable cardiomegaly", "I51.7"),
+        ("marked chronic cardiomegaly", "I51.7"),
         ("Pleural effusion, not elsewhere classified", "J90"),
         ("small bilateral pleural effusions", "J90"),
         ("oedema of the lungs, acute pulmonary oedema", "J81.0"),
