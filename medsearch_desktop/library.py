@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from medsearch_desktop.errors import (
     LibraryNotFoundError,
     NotFoundError,
     QueryError,
+    StorageFullError,
 )
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import thumbnail
@@ -84,6 +86,7 @@ class Library:
             self.catalogue = Catalogue(self._database)
             self._intake = Intake(self._database)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
+            (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self.vectors = VectorIndex(
                 self.path / "indexes" / f"vectors-{self._model.model_id}",
                 model_id=self._model.model_id,
@@ -93,7 +96,9 @@ class Library:
                 threads=config.thread_count,
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
-            self.refresh()
+            # On a full disk the indexes stay as they were, and the library readable.
+            with suppress(StorageFullError):
+                self.refresh()
         except BaseException:
             self._database.close()
             raise
@@ -108,6 +113,7 @@ class Library:
 
     def close(self) -> None:
         """Let go of the library; another process may open it."""
+        self.vectors.close()
         self._database.close()
 
     @property

@@ -1,8 +1,12 @@
 """The walk through a DICOM data set: bytes to the elements in front of the pixels, and their values.
 
-It is walked here rather than by pydicom: decoding runs in threads, where pydicom's warnings cannot
-be silenced safely; a length that points past the end of the file has to be told from a short read;
-nesting must cost no stack; and a header takes a tenth of a millisecond instead of one.
+pydicom tells the elements apart, and reads the items of sequences and the character sets. What it is
+not asked to do, and why:
+- To open the file: `dcmread` inflates without bound, believes a transfer syntax that the bytes belie,
+  and takes a short read for the end; here a length past the end of the file is told from one.
+- To convert values: that warns, and costs twenty times the reading. Values stay bytes until used.
+- To skip sequences of undefined length: it calls itself once a level, so that two hundred levels end
+  in RecursionError, and keeps every item in memory.
 Source: DICOM PS3.5 (encoding, 7 and Annex A), PS3.10 7.1 (file meta).
 """
 
@@ -10,16 +14,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 import os
 import re
 import struct
+import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from pydicom.charset import CODES_TO_ENCODINGS, decode_bytes, default_encoding, python_encoding
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import data_element_generator, read_sequence_item
+from pydicom.tag import BaseTag
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from medsearch_desktop.errors import (
     DecodeError,
@@ -27,13 +40,25 @@ from medsearch_desktop.errors import (
     TruncatedFileError,
 )
 
+# Set once, on import: pydicom's warnings say what the fallbacks here deal with, decoding runs in
+# threads, where they cannot be silenced for a moment, and a log must not quote what a header says.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
 _UNDEFINED = 0xFFFFFFFF
 ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_CHARACTER_SET = 0x00080005
 PIXELS, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
+_PIXEL_TAGS = frozenset((PIXELS, FLOAT_PIXELS, DOUBLE_PIXELS))
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 # Headers end long before; a file of empty elements would otherwise keep a core busy for minutes.
 MAX_ELEMENTS = 2_000_000
-_MAX_VALUE = 1 << 22
+_MAX_TOP_ELEMENTS = 100_000
+# Five thousand frames with eight functional groups each come to half of this.
+_MAX_ITEMS = 100_000
+_MAX_VALUE, _MAX_SEQUENCE = 1 << 22, 1 << 24
+# Values above this stay in the file until they are asked for.
+_DEFERRED = 1 << 12
 # Nearly every header fits; a longer one is read on in steps of this.
 _WINDOW = 1 << 15
 PNG, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -74,11 +99,11 @@ class Source:
             raise self.truncated(f"bytes {start} to {stop} are missing")
         return value
 
-    def window(self, position: int) -> tuple[bytes, int]:
-        """Return bytes around `position`, at least 16 from it on where there are, and where they start."""
-        if position + 16 <= len(self.head) or len(self.head) == self.size:
+    def window(self, position: int, *, ahead: int = 16) -> tuple[bytes, int]:
+        """Return bytes around `position`, at least `ahead` from it on where there are, and where they start."""
+        if position + ahead <= len(self.head) or len(self.head) == self.size:
             return self.head, 0
-        if not self._base <= position <= self._base + len(self._window) - 16:
+        if not self._base <= position <= self._base + len(self._window) - ahead:
             self._base, self._window = position, self._read(position, _WINDOW)
         return self._window, self._base
 
@@ -86,6 +111,9 @@ class Source:
         return TruncatedFileError(
             f"{message}; the file has {self.size} bytes", item=self.name, remedy="Copy the file again from its origin"
         )
+
+    def damaged(self, message: str) -> NotAnImageError:
+        return NotAnImageError(message, item=self.name, remedy="The file is damaged")
 
 
 @contextmanager
@@ -103,74 +131,85 @@ def _filled(file: Source) -> Source:
     return file
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
-    vr: bytes
-    start: int
-    stop: int
-    undefined: bool
-    implicit: bool
+def _elements(
+    file: Source, start: int, implicit: bool, order: str, *, group: int | None = None
+) -> Iterator[tuple[int, RawDataElement]]:
+    """Yield the elements of a data set by tag; its pixel data, whole or not, comes last.
+
+    Positions count from the start of the file. With `group` the data set ends where that group does.
+    """
+    position, count, ended = start, 0, False
+    taken: RawDataElement | None = None
+    base = 0
+    stream = io.BytesIO()
+
+    def take(tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Check an element that pydicom is about to read, and stop it at those that it must not."""
+        nonlocal taken, ended
+        number, value = int(tag), base + stream.tell()
+        if group is not None and number >> 16 != group:
+            ended = True
+            return True
+        if number >> 16 in (0, 0xFFFE) and number != SEQUENCE_END:
+            raise file.damaged(f"byte {position} starts no element")
+        if number in _PIXEL_TAGS or length == _UNDEFINED:
+            ended = number in _PIXEL_TAGS
+        elif value + length > file.size:
+            left = max(0, file.size - value)
+            raise file.truncated(
+                f"element ({number >> 16:04X},{number & 0xFFFF:04X}) claims {length} bytes where {left} are left"
+            )
+        # The character set would be converted on the spot, and an unknown one would warn.
+        elif number != _CHARACTER_SET:
+            return False
+        taken = RawDataElement(tag, vr, length, None, value, vr in (None, "UN"), order == "<")
+        return True
+
+    while not ended and position + 8 <= file.size:
+        window, base = file.window(position, ahead=_DEFERRED + 16)
+        stream = io.BytesIO(window)
+        stream.seek(position - base)
+        before, taken = position, None
+        try:
+            for raw in data_element_generator(stream, implicit, order == "<", take, _DEFERRED):
+                element = cast(RawDataElement, raw)
+                if element.value is not None and len(element.value) < element.length:
+                    # The window ends inside the value; the next one begins with this element.
+                    break
+                count += 1
+                if count > _MAX_TOP_ELEMENTS:
+                    raise file.damaged("the header has too many elements")
+                tag = int(element.tag)
+                if base:
+                    element = element._replace(value_tell=base + element.value_tell)
+                position = element.value_tell + element.length
+                if tag != SEQUENCE_END:
+                    yield tag, element
+        except struct.error:
+            # The window ends inside an element's head.
+            pass
+        if taken is not None:
+            tag, position = int(taken.tag), taken.value_tell + taken.length
+            if taken.length == _UNDEFINED and not ended:
+                position = _end_of_items(file, taken.value_tell, taken.is_implicit_VR, order)
+                taken = taken._replace(length=position - taken.value_tell)
+            yield tag, taken
+        elif position == before and not ended:
+            if file.read(position, position + 4) == struct.pack(f"{order}HH", _ITEM_END >> 16, _ITEM_END & 0xFFFF):
+                return
+            raise file.truncated(f"the element at byte {position} is cut short")
+    if not ended and position < file.size and file.read(position, file.size).strip(b"\0"):
+        raise file.truncated(f"the element at byte {position} is cut short")
 
 
-def _walk(file: Source, start: int, stop: int, implicit: bool, order: str) -> Iterator[tuple[int, Element]]:
-    """Yield the elements of a data set without their values; its pixel data, whole or not, comes last."""
-    heads = struct.Struct(f"{order}HHI"), struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")
-    position = start
-    for _ in range(MAX_ELEMENTS):
-        if position + 8 > stop:
-            if position < stop and file.read(position, stop).strip(b"\0"):
-                raise file.truncated(f"the element at byte {position} is cut short")
-            return
-        buffer, base = file.window(position)
-        group, number, vr, length, size = _element_head(buffer, position - base, implicit, heads)
-        tag, value = group << 16 | number, position + size
-        if tag == _ITEM_END:
-            return
-        if tag == SEQUENCE_END:
-            position = value
-            continue
-        if group in (0, 0xFFFE):
-            raise NotAnImageError(f"byte {position} starts no element", item=file.name, remedy="The file is damaged")
-        is_pixels = tag in (PIXELS, FLOAT_PIXELS, DOUBLE_PIXELS)
-        if length != _UNDEFINED:
-            position = value + length
-            if position > stop and not is_pixels:
-                raise file.truncated(
-                    f"element ({group:04X},{number:04X}) claims {length} bytes where {max(0, stop - value)} are left"
-                )
-            yield tag, Element(vr, value, position, False, vr == b"")
-        elif is_pixels:
-            yield tag, Element(vr, value, stop, True, vr == b"")
-        else:
-            position = _end_of_items(file, value, stop, vr in (b"", b"UN"), order)
-            yield tag, Element(vr, value, position, True, vr in (b"", b"UN"))
-        if is_pixels:
-            return
-    raise NotAnImageError("the header has too many elements", item=file.name, remedy="The file is damaged")
-
-
-def _element_head(
-    buffer: bytes, offset: int, implicit: bool, heads: tuple[struct.Struct, struct.Struct, struct.Struct]
-) -> tuple[int, int, bytes, int, int]:
-    if not implicit:
-        group, number, vr, length = heads[1].unpack_from(buffer, offset)
-        if vr in _LONG_VRS and offset + 12 <= len(buffer):
-            return group, number, vr, heads[2].unpack_from(buffer, offset + 8)[0], 12
-        # Some writers slip into implicit encoding; two capitals are never the low half of a sane length.
-        if group != 0xFFFE and vr.isalpha() and vr.isupper():
-            return group, number, vr, length, 8
-    group, number, length = heads[0].unpack_from(buffer, offset)
-    return group, number, b"", length, 8
-
-
-def _end_of_items(file: Source, start: int, stop: int, implicit: bool, order: str) -> int:
+def _end_of_items(file: Source, start: int, implicit: bool, order: str) -> int:
     """Return where a sequence of undefined length ends; a list replaces the call stack, whatever the depth."""
     heads = struct.Struct(f"{order}HHI"), struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")
     position = start
     # One entry an open sequence or item of undefined length: is it a sequence, are its elements implicit.
     inside = [(True, implicit)]
     for _ in range(MAX_ELEMENTS):
-        if position + 8 > stop:
+        if position + 8 > file.size:
             break
         in_sequence, plain = inside[-1]
         buffer, base = file.window(position)
@@ -188,14 +227,43 @@ def _end_of_items(file: Source, start: int, stop: int, implicit: bool, order: st
     raise file.truncated(f"the sequence at byte {start} has no end")
 
 
+def _element_head(
+    buffer: bytes, offset: int, implicit: bool, heads: tuple[struct.Struct, struct.Struct, struct.Struct]
+) -> tuple[int, int, bytes, int, int]:
+    if not implicit:
+        group, number, vr, length = heads[1].unpack_from(buffer, offset)
+        if vr in _LONG_VRS and offset + 12 <= len(buffer):
+            return group, number, vr, heads[2].unpack_from(buffer, offset + 8)[0], 12
+        # Some writers slip into implicit encoding; two capitals are never the low half of a sane length.
+        if group != 0xFFFE and vr.isalpha() and vr.isupper():
+            return group, number, vr, length, 8
+    group, number, length = heads[0].unpack_from(buffer, offset)
+    return group, number, b"", length, 8
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where the pixel data of a file lie; `stop` may be behind the end of a file that is cut off."""
+
+    tag: int
+    vr: str
+    start: int
+    stop: int
+    undefined: bool
+
+
 @dataclass(frozen=True)
 class Header:
     """The elements of one data set up to its pixels, and how it is encoded."""
 
     file: Source
-    elements: dict[int, Element]
+    elements: Mapping[int, RawDataElement | DataElement]
     order: str
     transfer_syntax: str = ""
+    pixels: PixelElement | None = None
+    # That of the data set around an item, which holds unless the item has its own (PS3.5 7.5.3).
+    character_set: bytes = b""
+    _sequences: dict[int, list[Dataset]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, file: Source, *, inflate_limit: int) -> Header:
@@ -205,19 +273,25 @@ class Header:
         if syntax == _DEFLATED:
             file, body = _inflated(file, body, inflate_limit), 0
         implicit, order = _encoding(file, body, syntax)
-        elements: dict[int, Element] = {}
+        elements: dict[int, RawDataElement | DataElement] = {}
+        pixels = None
         try:
-            for tag, element in _walk(file, body, file.size, implicit, order):
-                elements.setdefault(tag, element)
+            for tag, element in _elements(file, body, implicit, order):
+                if tag in _PIXEL_TAGS:
+                    undefined = element.length == _UNDEFINED
+                    stop = file.size if undefined else element.value_tell + element.length
+                    pixels = PixelElement(tag, element.VR or "", element.value_tell, stop, undefined)
+                else:
+                    elements.setdefault(tag, element)
         except DecodeError as error:
             if start == 0 and not cls(file, elements, order).is_plausible:
                 raise _not_an_image(file) from error
             raise
         if not syntax:
             syntax = "1.2.840.10008.1.2" if implicit else _BIG_ENDIAN if order == ">" else "1.2.840.10008.1.2.1"
-        header = cls(file, elements, order, syntax)
+        header = cls(file, elements, order, syntax, pixels)
         # Without the preamble's signature only the content can tell DICOM from chance.
-        if (start == 0 and not header.is_plausible) or not elements:
+        if (start == 0 and not header.is_plausible) or not (elements or pixels):
             raise _not_an_image(file)
         return header
 
@@ -227,22 +301,23 @@ class Header:
             return True
         return bool(self.text(0x00080060) or self.text(0x00080018)) and (0x00280010 in self.elements)
 
-    @property
-    def pixels(self) -> tuple[int, Element] | None:
-        for tag in (PIXELS, FLOAT_PIXELS, DOUBLE_PIXELS):
-            if tag in self.elements:
-                return tag, self.elements[tag]
-        return None
-
-    def value(self, tag: int) -> bytes:
+    def vr(self, tag: int) -> str:
+        """Return an element's value representation, empty where its encoding leaves it to the dictionary."""
         element = self.elements.get(tag)
-        if element is None or element.stop - element.start > _MAX_VALUE:
+        return (element.VR or "") if element else ""
+
+    def value(self, tag: int, *, limit: int = _MAX_VALUE) -> bytes:
+        """Return the bytes of a value, none of one above `limit`."""
+        element = self.elements.get(tag)
+        if not isinstance(element, RawDataElement) or not 0 < element.length <= limit:
             return b""
-        return self.file.read(element.start, element.stop)
+        if element.value is None:
+            return self.file.read(element.value_tell, element.value_tell + element.length)
+        return element.value
 
     def text(self, tag: int) -> str:
         value = self.value(tag)
-        return _text(value, self.value(0x00080005)) if value else ""
+        return _text(value, self.value(_CHARACTER_SET) or self.character_set) if value else ""
 
     def first(self, tag: int) -> str:
         return self.text(tag).split("\\", 1)[0].strip()
@@ -274,40 +349,35 @@ class Header:
 
     def item(self, tag: int, index: int = 0) -> Header | None:
         """Return one item of a sequence, or None if it is damaged: no sequence is worth losing an image for."""
-        element = self.elements.get(tag)
-        if element is None:
+        if tag not in self._sequences:
+            self._sequences[tag] = self._items(tag)
+        items = self._sequences[tag]
+        if index >= len(items):
             return None
+        elements = {int(element.tag): element for element in items[index].elements()}
+        outer = self.value(_CHARACTER_SET) or self.character_set
+        return replace(self, elements=elements, pixels=None, character_set=outer, _sequences={})
+
+    def _items(self, tag: int) -> list[Dataset]:
+        element = self.elements.get(tag)
+        if isinstance(element, DataElement):
+            return list(element.value) if element.VR == "SQ" else []
+        data = self.value(tag, limit=_MAX_SEQUENCE)
+        # pydicom takes a kilobyte for each item, however empty.
+        if element is None or data.count(struct.pack(f"{self.order}HH", ITEM >> 16, ITEM & 0xFFFF)) > _MAX_ITEMS:
+            return []
+        items: list[Dataset] = []
+        stream = io.BytesIO(data)
         try:
-            for i, (start, stop) in enumerate(self._item_ranges(element)):
-                if i == index:
-                    return replace(self, elements=dict(_walk(self.file, start, stop, element.implicit, self.order)))
-        except DecodeError:
+            while stream.tell() + 8 <= len(data):
+                item = read_sequence_item(stream, element.is_implicit_VR, self.order == "<", default_encoding)
+                if item is None:
+                    break
+                items.append(item)
+        except (OSError, EOFError, ValueError, LookupError, TypeError, struct.error, RecursionError):
+            # Of a damaged sequence those items count that stand before the damage.
             pass
-        return None
-
-    def _item_ranges(self, element: Element) -> Iterator[tuple[int, int]]:
-        position = element.start
-        while position + 8 <= element.stop:
-            group, number, length = struct.unpack(f"{self.order}HHI", self.file.read(position, position + 8))
-            if group << 16 | number != ITEM:
-                return
-            position += 8
-            if length == _UNDEFINED:
-                end = _end_of_item(self.file, position, element.stop, element.implicit, self.order)
-            else:
-                end = position + length
-            if end > element.stop:
-                raise self.file.truncated(f"the item at byte {position} is cut short")
-            yield position, end
-            position = end
-
-
-def _end_of_item(file: Source, start: int, stop: int, implicit: bool, order: str) -> int:
-    end = start
-    for _, element in _walk(file, start, stop, implicit, order):
-        end = element.stop
-    # Behind the last element stands the delimiter, which ends the item.
-    return min(end + 8, stop)
+        return items
 
 
 def _not_an_image(file: Source) -> NotAnImageError:
@@ -317,19 +387,18 @@ def _not_an_image(file: Source) -> NotAnImageError:
 def _file_meta(file: Source, start: int) -> tuple[dict[int, str], int]:
     """Return the text of the group 0002 elements, always explicit little endian, and where they end."""
     meta: dict[int, str] = {}
-    position, heads = start, (struct.Struct("<HHI"), struct.Struct("<HH2sH"), struct.Struct("<I"))
-    while position + 8 <= len(file.head) and file.head[position : position + 2] == b"\x02\x00":
-        _, number, _, length, size = _element_head(file.head, position, False, heads)
-        position += size + length
-        if position > file.size:
-            raise file.truncated(f"element (0002,{number:04X}) claims {length} bytes")
-        meta[0x00020000 | number] = _text(file.head[position - length : position], b"")
+    position = start
+    if file.head[start : start + 2] == b"\x02\x00":
+        for tag, element in _elements(file, start, False, "<", group=0x0002):
+            position = element.value_tell + element.length
+            meta[tag] = _text(element.value or b"", b"")
     return meta, position
 
 
 def _encoding(file: Source, position: int, syntax: str) -> tuple[bool, str]:
     """Return whether a data set is implicit, and its byte order: as it looks, since headers err."""
-    first = file.window(position)[0][position - file.window(position)[1] :][:8]
+    window, base = file.window(position)
+    first = window[position - base :][:8]
     if len(first) < 8:
         raise file.truncated("there is no data set behind the file header") if position else _not_an_image(file)
     order = ">" if syntax == _BIG_ENDIAN else "<"
@@ -357,38 +426,26 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-# Defined terms of PS3.3 C.12.1.1.2 without their prefix.
-_CODECS = {
-    "6": "ascii", "13": "shift_jis", "100": "latin_1", "101": "iso8859_2", "109": "iso8859_3", "110": "iso8859_4",
-    "126": "iso8859_7", "127": "iso8859_6", "138": "iso8859_8", "144": "iso8859_5", "148": "iso8859_9",
-    "149": "euc_kr", "166": "tis_620", "192": "utf_8", "203": "iso8859_15", "58": "gb2312",
-}  # fmt: skip
-
-
 def _text(value: bytes, character_set: bytes) -> str:
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip("\0 \t\r\n")
     terms = character_set.decode("ascii", "ignore").split("\\")
-    codecs = [_CODECS.get(term.strip("\0 ").rsplit(" ", 1)[-1], term.strip("\0 ").lower()) for term in terms]
-    # UTF-8 behind a missing or wrong declaration is common and is never anything else by chance.
-    candidates = (*(codec for codec in codecs if codec in (*_CODECS.values(), "gb18030", "gbk")), "utf_8", "latin_1")
-    text = "".join(_run(part, candidates) for part in re.split(rb"(?=\x1b)", value))
+    encodings = [python_encoding.get(term.strip("\0 "), default_encoding) for term in terms]
+    if b"\x1b" in value:
+        # Any known escape sequence tells its character set, declared or not. That of GB 2312 is left in.
+        known = [encodings[0], *CODES_TO_ENCODINGS.values()]
+        text = decode_bytes(value, known, TEXT_VR_DELIMS).replace("\x1b$)A", "")
+    else:
+        # UTF-8 behind a missing or wrong declaration is common and is never anything else by chance.
+        declared = (encoding for encoding in encodings if encoding != default_encoding)
+        text = _decoded(value, (*declared, "utf_8", "latin_1"))
     return "".join(c for c in text if c.isprintable()).strip()
 
 
-def _run(part: bytes, candidates: Sequence[str]) -> str:
-    """Decode one run of PS3.5 6.1.2.5, which an escape sequence may open."""
-    for escape, codec in ((b"\x1b$)C", "euc_kr"), (b"\x1b$)A", "gb2312")):
-        if part.startswith(escape):
-            return part[len(escape) :].decode(codec, "replace")
-    if part.startswith(b"\x1b"):
+def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
+    for encoding in encodings:
         try:
-            return part.decode("iso2022_jp_2")
-        except UnicodeDecodeError:
-            part = re.sub(rb"^\x1b[ -/]*[0-~]", b"", part)
-    for codec in candidates:
-        try:
-            return part.decode(codec)
+            return value.decode(encoding)
         except UnicodeDecodeError:
             continue
-    return part.decode("latin_1")
+    return value.decode("latin_1")

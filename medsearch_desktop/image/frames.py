@@ -26,14 +26,14 @@ from medsearch_desktop.image.dataset import (
     NATIVE,
     PIXELS,
     SEQUENCE_END,
-    Element,
     Header,
+    PixelElement,
 )
 from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
 
 
 def layout_of(header: Header, max_pixels: int) -> Layout:
-    tag, _ = cast(tuple[int, Element], header.pixels)
+    tag = cast(PixelElement, header.pixels).tag
     kind = "u" if tag == PIXELS else "f"
     rows, columns, samples = (header.word(t, d) for t, d in ((0x00280010, 0), (0x00280011, 0), (0x00280002, 1)))
     allocated = header.word(0x00280100, {PIXELS: 0, FLOAT_PIXELS: 32, DOUBLE_PIXELS: 64}[tag])
@@ -61,7 +61,7 @@ class Frames:
 
     def __init__(self, header: Header, layout: Layout, number_of_frames: int) -> None:
         self.header, self.layout, self.count = header, layout, number_of_frames
-        _, self.element = cast(tuple[int, Element], header.pixels)
+        self.element = cast(PixelElement, header.pixels)
         self.file, self.syntax = header.file, header.transfer_syntax
         self.available = min(self.element.stop, self.file.size) - self.element.start
         whole = layout.count * layout.allocated // 8 * number_of_frames
@@ -101,7 +101,7 @@ class Frames:
             if self.element.stop > self.file.size:
                 raise self.file.truncated(message)
             raise UnsupportedPixelsError(message, remedy="The file is damaged; copy it again from its origin")
-        swapped = order == ">" and layout.allocated == 8 and self.element.vr == b"OW"
+        swapped = order == ">" and layout.allocated == 8 and self.element.vr == "OW"
         if swapped:
             # 8-bit samples in big-endian words: PS3.5 8.1.1, also across frames of odd length.
             even = self.file.read(self.element.start + first // 2 * 2, self.element.start + (last + 1) // 2 * 2)
@@ -213,8 +213,8 @@ def _table(item: Header | None, described: int, held: int, *, signed: bool) -> L
     if item is None or len(descriptor) != 3:
         return None
     count, first, bits = descriptor[0] or 1 << 16, descriptor[1], min(max(descriptor[2], 1), 16)
-    vr = item.elements[described].vr
-    if first >= 1 << 15 and (vr == b"SS" or (signed and vr != b"US")):
+    vr = item.vr(described)
+    if first >= 1 << 15 and (vr == "SS" or (signed and vr != "US")):
         first -= 1 << 16
     data = item.value(held)
     if len(data) >= 2 * count:

@@ -102,8 +102,8 @@ def show_summary(summary: IngestSummary) -> None:
     rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
     console.print(
         f"{summary.discovered} files in {summary.seconds:.1f} s: {summary.indexed} indexed,"
-        f" {summary.unchanged} unchanged, {summary.updated} updated, {summary.removed} removed, {summary.duplicates} duplicates,"
-        f" {summary.failed} failed, {summary.ignored} of other kinds."
+        f" {summary.unchanged} unchanged, {summary.updated} updated, {summary.removed} removed,"
+        f" {summary.duplicates} duplicates, {summary.failed} failed, {summary.ignored} of other kinds."
     )
     if summary.images or summary.reports:
         console.print(f"{summary.images} images and {summary.reports} reports were written{rate}.")

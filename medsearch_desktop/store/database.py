@@ -19,7 +19,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import duckdb
 import numpy as np
 
-from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, StorageFullError
+from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError
+from medsearch_desktop.store.disk import storage_full
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 _BYTES_PATH = "bytes:"
@@ -234,11 +235,7 @@ def _as_ours(error: duckdb.Error, file: Path) -> LibraryError:
             f"the library is in use by {who}", item=folder, remedy="Close it there, or wait until it has finished"
         )
     if "No space left" in text or "not enough space" in text or "disk is full" in text:
-        return StorageFullError(
-            "no space is left on its disk; nothing that was committed is lost",
-            item=folder,
-            remedy="Make room, then run the same command again: it goes on where it was",
-        )
+        return storage_full(file.parent)
     if isinstance(error, duckdb.IOException | duckdb.SerializationException | duckdb.FatalException) or (
         "not a valid DuckDB database" in text
     ):

@@ -37,7 +37,7 @@ import tantivy
 from tantivy import Filter, Occur, Order, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 from tantivy import Query as Query
 
-from medsearch_desktop.errors import LibraryError, StorageFullError
+from medsearch_desktop.errors import LibraryError
 
 # Raised whenever what is written below for a document changes.
 FORMAT = 1
@@ -108,11 +108,7 @@ def _writing_to(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             full = full or shutil.disk_usage(folder).free < _SPARE_BYTES
         if full:
-            raise StorageFullError(
-                "the disk is full, the full-text index was not brought up to date",
-                item=str(folder),
-                remedy="Free some space and try again",
-            ) from error
+            raise storage_full(folder) from error
         raise LibraryError(
             "the full-text index cannot be written", item=str(folder), remedy="Check that the folder can be written"
         ) from error
@@ -418,7 +414,8 @@ class FulltextIndex:
         self._sidecar.unlink(missing_ok=True)
         if self._files.exists():
             shutil.rmtree(self._files)
-        self._files.mkdir(mode=0o700, parents=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._files.mkdir(mode=0o700)
         self._index = tantivy.Index(_schema(), path=str(self._files))
         self._start()
         self._write_sidecar(0)
@@ -452,6 +449,9 @@ class FulltextIndex:
             return None
 
     def _write_sidecar(self, watermark: int) -> None:
+        for file in self._files.iterdir():
+            # The engine gives its files whatever mode the process has; reports are nobody else's business.
+            file.chmod(0o600)
         segments = [file for file in self._files.iterdir() if file.suffix in _SEGMENT_SUFFIXES]
         self._checksums = {file.name: self._checksums.get(file.name) or _checksum(file) for file in segments}
         kept = json.dumps({"made_by": _made_by(), "watermark": watermark, "files": self._checksums})

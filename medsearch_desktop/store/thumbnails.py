@@ -6,13 +6,13 @@ a reader takes an empty or missing one for absent.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from medsearch_desktop.errors import LibraryError, StorageFullError
+from medsearch_desktop.errors import LibraryError
+from medsearch_desktop.store.disk import writing_to
 
 
 class Thumbnails:
@@ -32,19 +32,14 @@ class Thumbnails:
         path = self.path(image_id)
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-                handle.write(picture)
-            part.replace(path)
-        except OSError as error:
+            with writing_to(self._folder):
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
+                    handle.write(picture)
+                part.replace(path)
+        except LibraryError:
             part.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(
-                    "no space is left on its disk; nothing that was committed is lost",
-                    item=str(self._folder),
-                    remedy="Make room, then run the same command again: it goes on where it was",
-                ) from error
-            raise LibraryError(f"a thumbnail cannot be written ({error.strerror})", item=str(self._folder)) from error
+            raise
 
     def read(self, image_id: str) -> bytes | None:
         """Return the WebP bytes, or None where there are none."""

@@ -9,15 +9,18 @@ that pass, exact dot products cost less than a graph search over the same rows u
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medsearch_desktop.store.disk import writing_to
 
 FORMAT = 1
 GRAPH_M = 32
@@ -95,6 +98,7 @@ class VectorIndex:
 
         `numbers` ascends and is above every number held already, `vectors` is (n, dim) and
         L2-normalised. Numbers already held are skipped, so the same update may come twice.
+        After an error the index is as it was. Raises StorageFullError, LibraryError.
         """
         last = int(self._numbers[-1]) if len(self._numbers) else -1
         new = numbers > last
@@ -102,15 +106,21 @@ class VectorIndex:
         gone = np.intersect1d(removed, np.concatenate([self._numbers, numbers]))
         self._unmap()
         rows = self._sidecar.rows
-        _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
-        _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
-        self._sidecar.rows = rows + len(numbers)
-        self._sidecar.dead = sorted({*self._sidecar.dead, *gone.tolist()})
-        self._sidecar.watermark = watermark
-        self._write_sidecar(self._sidecar)
-        self._map()
+        try:
+            with writing_to(self._folder):
+                _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
+                _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
+                dead = sorted({*self._sidecar.dead, *gone.tolist()})
+                self._write_sidecar(replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark))
+        finally:
+            self._map()
         if len(self._dead) > COMPACT_ABOVE * max(1, self._sidecar.rows):
             self._compact()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._unmap()
+        self._graph = None
 
     def extend_graph(self) -> None:
         """Bring the graph up to date when what it lacks has grown past `exact_below`, and save it."""
@@ -128,7 +138,8 @@ class VectorIndex:
             graph.resize_index(self._sidecar.rows)
         start = self._sidecar.graph_rows
         graph.add_items(self._vectors[start:], np.arange(start, self._sidecar.rows), num_threads=self._threads)
-        self._save_graph(graph)
+        with writing_to(self._folder):
+            self._save_graph(graph)
 
     def search(self, query: Vectors, k: int, *, allowed: Numbers | None = None) -> tuple[Numbers, Vectors]:
         """Return the `k` nearest (image numbers, cosines), best first, ties by number.
@@ -247,7 +258,10 @@ class VectorIndex:
 
     def _save_graph(self, graph: Any) -> None:
         part = self._file("graph.part")
-        graph.save_index(str(part))
+        try:
+            graph.save_index(str(part))
+        except RuntimeError as error:
+            raise OSError(errno.EIO, str(error)) from error
         part.chmod(0o600)
         size, crc = _crc32(part)
         with part.open("rb") as handle:
@@ -278,7 +292,6 @@ class VectorIndex:
         return fresh
 
     def _write_sidecar(self, sidecar: _Sidecar) -> None:
-        self._sidecar = sidecar
         part = self._file("index.part")
         part.unlink(missing_ok=True)
         with os.fdopen(_open_private(part), "w", encoding="utf-8") as handle:
@@ -286,6 +299,7 @@ class VectorIndex:
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(self._file("index.json"))
+        self._sidecar = sidecar
 
     def _remove_files(self) -> None:
         for name in ("index.json", "vectors.f32", "numbers.i64", "graph.hnsw"):

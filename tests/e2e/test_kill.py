@@ -31,7 +31,8 @@ def contents(library: Library) -> dict[str, list[tuple]]:
         "images": [(i, p, s, vectors[no].tobytes()) for i, p, s, no in images],
         "reports": read("SELECT path, text, study_uid, link_rule FROM reports ORDER BY path"),
         "entities": read(
-            "SELECT r.path, e.ordinal, e.text, e.assertion FROM entities e JOIN reports r USING (report_no) ORDER BY ALL"
+            "SELECT r.path, e.ordinal, e.text, e.assertion FROM entities e JOIN reports r USING (report_no)"
+            " ORDER BY ALL"
         ),
         "studies": read("SELECT study_uid, patient_id, study_date FROM studies ORDER BY ALL"),
         "series": read("SELECT series_uid FROM series ORDER BY ALL"),
@@ -65,7 +66,9 @@ def change_something(source: Path, rng: random.Random, step: int) -> None:
     changed.write_text(changed.read_text("utf-8") + f"ADDENDUM: step {step}, nodule.\n", "utf-8")
     folders = sorted(path for path in source.rglob("s5*") if path.is_dir())
     rng.choice(folders[10:]).rename(source / f"moved-{step}")
-    shutil.rmtree(rng.choice([folder for folder in folders[:10] if folder.exists()]))
+    gone = rng.choice([folder for folder in folders[:10] if folder.exists()])
+    shutil.rmtree(gone)
+    gone.with_suffix(".txt").unlink(missing_ok=True)
 
 
 def killed(library: Path, source: Path, *, after: float) -> bool:

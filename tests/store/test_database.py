@@ -39,9 +39,13 @@ def test_opening_again_keeps_rows_and_migrates_once(tmp_path: Path) -> None:
 
 
 def test_a_transaction_is_all_or_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="stop"), database.transaction():
-        database.write("INSERT INTO roots VALUES ('/a', true, 5)")
-        raise RuntimeError("stop")
+    def interrupted() -> None:
+        with database.transaction():
+            database.write("INSERT INTO roots VALUES ('/a', true, 5)")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
     assert database.read("SELECT * FROM roots") == []
 
 

@@ -1,0 +1,31 @@
+"""What the disk says when it cannot take more, told in one way by every file that writes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medsearch_desktop.errors import LibraryError, StorageFullError
+
+
+def storage_full(folder: Path) -> StorageFullError:
+    """Return the error for a full disk under `folder`."""
+    return StorageFullError(
+        "no space is left on its disk; nothing that was committed is lost",
+        item=str(folder),
+        remedy="Make room, then run the same command again: it goes on where it was",
+    )
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Translate the OSError of a write below `folder` to StorageFullError or LibraryError."""
+    try:
+        yield
+    except OSError as error:
+        # numpy's tofile gives no error number, only "N requested and M written".
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
+            raise storage_full(folder) from error
+        raise LibraryError(f"cannot be written ({error.strerror or error})", item=str(folder)) from error
