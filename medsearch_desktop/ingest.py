@@ -26,8 +26,9 @@ from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import thumbnail, to_tensor
 from medsearch_desktop.records import Failure, FileKind, Image, IngestEvent, IngestSummary, LinkRule, Report, SourceFile
+from medsearch_desktop.report.entities import PIPELINE_VERSION
 from medsearch_desktop.report.formats import read_text
-from medsearch_desktop.report.reader import PIPELINE_VERSION, ReportReader
+from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint

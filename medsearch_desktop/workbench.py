@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,8 @@ class Workbench:
         Raises SourceError, DecodeError, ModelError, and MedSearchError for a region outside the image.
         """
         tensor = to_tensor(self.display(path, image_id=image_id), self.model.preprocessing, roi=roi)
-        return self.encoder.encode(tensor[None])[0]
+        vectors: NDArray[np.float32] = self.encoder.encode(tensor[None])
+        return cast(NDArray[np.float32], vectors[0])
 
     def embed(self, files: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
         """Return one vector a file, shape (n, 1024), of each file's middle frame."""

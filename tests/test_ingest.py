@@ -72,7 +72,7 @@ def test_files_as_new_as_the_ingest_are_read_but_not_embedded_again(library: Lib
 
 def test_a_changed_file_replaces_its_records(library: Library, department: Path) -> None:
     library.ingest([department])
-    report = next(department.rglob("s50000001.txt"))
+    report = min(department.rglob("s50000001.txt"))
     report.write_text("IMPRESSION: Tension pneumothorax, zebra.", "utf-8")
     again = library.ingest([department])
     assert (again.updated, again.unchanged) == (1, 17)
@@ -84,7 +84,7 @@ def test_a_changed_file_replaces_its_records(library: Library, department: Path)
 
 def test_a_same_sized_change_with_the_old_time_is_seen(library: Library, department: Path) -> None:
     library.ingest([department])
-    report = next(department.rglob("s50000001.txt"))
+    report = min(department.rglob("s50000001.txt"))
     status = report.stat()
     text = report.read_text("utf-8")
     report.write_text(text.replace("clear", "zebra"), "utf-8")
@@ -207,7 +207,7 @@ def test_a_report_that_came_first_is_joined_when_its_images_come(library: Librar
 
 
 def test_junk_and_broken_files_are_counted_with_reasons(library: Library, department: Path) -> None:
-    film = next(department.rglob("image1.dcm"))
+    film = min(department.rglob("image1.dcm"))
     (department / "cut.dcm").write_bytes(film.read_bytes()[:-4000])
     (department / "empty.dcm").write_bytes(b"")
     (department / "junk.dcm").write_bytes(os.urandom(5000))
@@ -224,7 +224,7 @@ def test_junk_and_broken_files_are_counted_with_reasons(library: Library, depart
 
 
 def test_failures_are_tried_again_on_request(library: Library, department: Path) -> None:
-    film = next(department.rglob("image1.dcm"))
+    film = min(department.rglob("image1.dcm"))
     content = film.read_bytes()
     film.write_bytes(content[:-4000])
     assert library.ingest([department]).failed == 1

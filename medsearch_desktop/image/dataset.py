@@ -145,8 +145,11 @@ def _elements(
 
     def take(tag: BaseTag, vr: str | None, length: int) -> bool:
         """Check an element that pydicom is about to read, and stop it at those that it must not."""
-        nonlocal taken, ended
+        nonlocal taken, ended, count
         number, value = int(tag), base + stream.tell()
+        count += 1
+        if count > _MAX_TOP_ELEMENTS:
+            raise file.damaged("the header has too many elements")
         if group is not None and number >> 16 != group:
             ended = True
             return True
@@ -176,9 +179,6 @@ def _elements(
                 if element.value is not None and len(element.value) < element.length:
                     # The window ends inside the value; the next one begins with this element.
                     break
-                count += 1
-                if count > _MAX_TOP_ELEMENTS:
-                    raise file.damaged("the header has too many elements")
                 tag = int(element.tag)
                 if base:
                     element = element._replace(value_tell=base + element.value_tell)

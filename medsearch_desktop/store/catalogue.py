@@ -90,8 +90,10 @@ class Catalogue:
         for rows in self._database.read_chunks(
             "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by FROM files"
         ):
-            for path, root, *rest, held_by in rows:
-                yield FileRow(disk_path(path), disk_path(root), *rest, disk_path(held_by))
+            for path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by in rows:
+                yield FileRow(
+                    disk_path(path), disk_path(root), size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by)
+                )
 
     def orphans(self) -> list[str]:
         """Return the duplicates of which the file that had the records is no more."""

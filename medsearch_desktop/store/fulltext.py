@@ -38,6 +38,7 @@ from tantivy import Filter, Occur, Order, TextAnalyzer, TextAnalyzerBuilder, Tok
 from tantivy import Query as Query
 
 from medsearch_desktop.errors import LibraryError
+from medsearch_desktop.store.disk import storage_full
 
 # Raised whenever what is written below for a document changes.
 FORMAT = 1
@@ -449,9 +450,9 @@ class FulltextIndex:
             return None
 
     def _write_sidecar(self, watermark: int) -> None:
-        for file in self._files.iterdir():
+        for written in self._files.iterdir():
             # The engine gives its files whatever mode the process has; reports are nobody else's business.
-            file.chmod(0o600)
+            written.chmod(0o600)
         segments = [file for file in self._files.iterdir() if file.suffix in _SEGMENT_SUFFIXES]
         self._checksums = {file.name: self._checksums.get(file.name) or _checksum(file) for file in segments}
         kept = json.dumps({"made_by": _made_by(), "watermark": watermark, "files": self._checksums})

@@ -239,7 +239,7 @@ def test_a_full_disk_is_said_to_be_one(tmp_path: Path):
         many = (made(2 * number, " ".join(str(rng.random()) for _ in range(60))) for number in range(2, 20_000))
         with pytest.raises(StorageFullError) as caught:
             index.update(many, watermark=2)
-        assert "Free some space" in str(caught.value)
+        assert "Make room" in str(caught.value)
         assert (index.watermark, found(index, "effusion")) == (1, [2])
         # What the attempt left behind is gone: a little more still fits.
         index.update([made(4)], watermark=2)
