@@ -157,6 +157,8 @@ class Library:
         finally:
             self.refresh()
             self.vectors.extend_graph()
+            # Measured now, while one waits anyway, so that the first question need not.
+            self.vectors.isolation()
 
     def retry_failures(self, *, on_event: OnEvent | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
@@ -260,6 +262,10 @@ class Library:
             picture = thumbnail(display, size=self.config.thumbnail_size)
             self.thumbnails.write(image_id, picture)
         return picture
+
+    def view_of(self, image_id: str) -> str:
+        """Return an image's ViewPosition, "" where it has none. Raises NotFoundError."""
+        return self._known(image_id).view_position
 
     def label(self, target_kind: str, target_id: str, label: str) -> None:
         """Put the user's own word on a study, series, image or report. Raises NotFoundError."""

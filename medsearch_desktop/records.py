@@ -255,7 +255,7 @@ class SearchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class VisualAnswer:
-    """The nearest images, best first; `nothing_close` when even the first is no nearer than chance."""
+    """The nearest images, best first; `nothing_close` when even the first is further than images here are apart."""
 
     query: str
     model_id: str

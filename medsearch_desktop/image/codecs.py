@@ -7,9 +7,11 @@ Source: DICOM PS3.5 8.2 and Annex A.4, ISO 10918-1, ISO 14495-1, ISO 15444-1.
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -285,3 +287,108 @@ class Jpeg(JpegImageFile):
 
     def _read_dpi_from_exif(self) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """An 8 x 8 picture in one family of transfer syntaxes, in base 85; lossy ones are off by up to `tolerance`."""
+
+    family: str
+    codec: str
+    syntax: str
+    depth: int
+    tolerance: int
+    stream: bytes
+
+
+_SAMPLES = (
+    # Sixty-four literal bytes (PS3.5 G), behind the offset of the one segment.
+    _Sample(
+        "RLE Lossless",
+        "pylibjpeg-rle",
+        RLE,
+        8,
+        0,
+        b"0RR91KmY&$0000000000000000000000000000000000000000000000000000000000000000000000KL86BAuKmSO%xw0H9$*N"
+        b"VJI^`NmO5Ibv#E>U1)QDiBMZ+aeRl8on&u%g^-)3v3P@ynWV3}#f+Dtt+>O^*#H",
+    ),
+    _Sample(
+        "JPEG Baseline",
+        "Pillow",
+        "1.2.840.10008.1.2.4.50",
+        8,
+        2,
+        b"|JeWA07C!*0RaI40RjO50RjR70s;gB0s;a81q1{G1O^2L1_lKN1_lQS2nGiU2L=WR3kV4c3JMAe1_%ob3knPg3JMDUzyJ#f00;mG"
+        b"0Ra&J|HJ?k0096100000000000000000;lX02&Yg00#g70000000000000002ni-MLsI|R00;pA002J#F(%0+5wn^{|Je",
+    ),
+    _Sample(
+        "JPEG Extended 12-bit",
+        "python-gdcm",
+        "1.2.840.10008.1.2.4.51",
+        12,
+        2,
+        b"|JeWA07C!)0RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaL3!2k;o00;mG"
+        b"0Ra&J|HJ?k0096100000000000000001p4e02~ki00sj90000000000000003=JwdNLOZc|Jncu0RaF2KLBiiP2nWsE89DU>Q5I@"
+        b"AOG0^",
+    ),
+    _Sample(
+        "JPEG Lossless",
+        "python-gdcm",
+        "1.2.840.10008.1.2.4.70",
+        12,
+        0,
+        b"|JeV-01FTR2mlBH0TBTI!~hlm0RaI30000000000000002ni7X+5iXv0RRC20Luk}!C<ghEGh!QV6a#$77Gf1uvjb>3k8D0pez;("
+        b"1%km~u&4_Kg27<0SS%_6!C<ghEEWq2fUsCB77GP}!k{b`3k8C~V6gw$",
+    ),
+    _Sample(
+        "JPEG-LS",
+        "pyjpegls",
+        "1.2.840.10008.1.2.4.80",
+        8,
+        0,
+        b"|JeWc01F5J2mlBH0TBTI+5iXv0RR910D(b4OGo_xATfy{?gI?PyE6<rs;a3YA|fIX4G|=s4Q;mYCAQk2|Je",
+    ),
+    _Sample(
+        "JPEG 2000",
+        "pylibjpeg-openjpeg",
+        "1.2.840.10008.1.2.4.90",
+        8,
+        0,
+        b"|4;u>04V?f0000800008000000000000008000080000000000009R90sm3}3;+NC0RR951ONg5TmS?>K>v^c3IG5A002z@0soWV"
+        b"f#4D=Wy=(t{Kkz5a_duki;OY7W-S)%gXn-5iHJC<1_zce8LKHE<j4%UHtnvyPGbnJoUZeI=(Fri^MC)@",
+    ),
+    _Sample(
+        "HTJ2K",
+        "pylibjpeg-openjpeg",
+        "1.2.840.10008.1.2.4.201",
+        8,
+        0,
+        b"|4;u>04YEK0000800008000000000000008000080000000000009R90sl|{2mk^A00061QUDA90ssL30R#j<0smY82OvmDNJ#&X"
+        b"015yA0000y00IA#z%5|^SJQ*jwO;xbW~2iYCHMm^0005E0Kg}JRDeW8pr^uh0H!hKzyJa4wgCUx",
+    ),
+)
+
+
+def decoders() -> dict[str, tuple[str, ...]]:
+    """Return, for each family of transfer syntaxes, the installed packages that decode it here.
+
+    Each has just turned a small built-in picture into the right pixels; of a family without one the
+    tuple is empty. Takes some hundredths of a second, more where a codec is loaded for it.
+    """
+    picture = np.add.outer(np.arange(8) * 20, np.arange(8) * 11)
+    plain = picture.astype("<u2").tobytes()
+    found: dict[str, tuple[str, ...]] = {
+        "Uncompressed": ("numpy",) if np.array_equal(np.frombuffer(plain, "<u2").reshape(8, 8), picture) else (),
+        "Deflated": ("zlib",) if zlib.decompress(zlib.compress(plain, wbits=-15), -15) == plain else (),
+    }
+    for sample in _SAMPLES:
+        allocated = 8 if sample.depth == 8 else 16
+        layout = Layout(8, 8, 1, allocated, sample.depth, 0, False, "MONOCHROME2", False)
+        try:
+            pixels, _ = decompress(base64.b85decode(sample.stream), layout, sample.syntax)
+        except DecodeError:
+            found[sample.family] = ()
+            continue
+        wrong = np.abs(pixels.astype(int) - (picture << (sample.depth - 8))).max() > sample.tolerance
+        found[sample.family] = () if wrong else (sample.codec,)
+    return found

@@ -4,10 +4,8 @@
                           ├─► Image          allow-listed tags only
                           └─► frame bytes ─► codec ─► stored values ─► preprocess.to_display
 
-The data set is walked here rather than by pydicom: decoding runs in threads, where pydicom's
-warnings cannot be silenced safely; a length that points past the end of the file has to be told
-from a short read; nesting must cost no stack; and a header takes a tenth of a millisecond instead
-of one. Each codec is called directly for the same reasons.
+pydicom tells the elements apart, each codec is called directly; `dataset` and `codecs` say why no more
+of pydicom is used.
 Source: DICOM PS3.5 (encoding, 7 and Annex A), PS3.10 7.1 (file meta), PS3.3 C.7.6 and C.11 (pixels).
 """
 
@@ -23,11 +21,14 @@ from medsearch_desktop.errors import (
     DecodeError,
     NoPixelsError,
 )
+from medsearch_desktop.image.codecs import decoders
 from medsearch_desktop.image.dataset import Header, derive_uid, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
 from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
 from medsearch_desktop.records import Image
+
+__all__ = ["Decoded", "decode", "decoders", "read_tags", "select_frames"]
 
 _MAX_INFLATED_HEADER = 1 << 24
 

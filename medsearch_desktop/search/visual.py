@@ -30,14 +30,14 @@ def nearest(
     """Return the `k` images of `index` nearest to `query`, a normalised vector of shape (1024,).
 
     `allowed` restricts the answer to those image numbers and makes it exact; `without` leaves one
-    image out, the query itself. `nothing_close` is set when the best answer is no nearer than
-    one in twenty random pairs of this library's images are to each other: nothing that was found
-    then says more than that both are radiographs.
+    image out, the query itself. `nothing_close` is set when the best answer is further away
+    than the nearest neighbour of 98 in 100 images of this library: the query is not of their kind.
+    A fixed cosine cannot tell that, for what is near depends on what the library holds.
     """
     numbers, scores = index.search(query, k + (without is not None), allowed=allowed)
     if without is not None:
         others = numbers != without
         numbers, scores = numbers[others], scores[others]
     numbers, scores = numbers[:k], scores[:k]
-    nothing_close = not len(scores) or float(scores[0]) <= index.chance()
+    nothing_close = not len(scores) or float(scores[0]) < index.isolation()
     return Nearest(numbers, scores, nothing_close)

@@ -96,8 +96,8 @@ class Progress:
         self._bar.update(self._task, completed=event.settled, total=total, rate=rate)
 
 
-def show_summary(summary: IngestSummary) -> None:
-    """Print what an ingest did."""
+def show_summary(summary: IngestSummary, *, failures: bool = True) -> None:
+    """Print what an ingest did and, unless told not to, the first files that failed."""
     console = _console()
     rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
     console.print(
@@ -113,7 +113,7 @@ def show_summary(summary: IngestSummary) -> None:
         console.print("Nothing here is DICOM, a PNG or JPEG image, or a report (.txt).")
     elif not summary.discovered and not summary.offline:
         console.print("The folder is empty.")
-    if summary.failures:
+    if summary.failures and failures:
         show_failures(summary.failures[:_MOST_ROWS])
         if len(summary.failures) > _MOST_ROWS:
             console.print(f"... and {len(summary.failures) - _MOST_ROWS} more: `medsearch failures` lists them all.")
@@ -141,7 +141,9 @@ def show_hits(answer: SearchAnswer, *, offset: int) -> None:
     for rank, hit in enumerate(answer.hits, start=first):
         head = Text(f"{rank:>3}. ", "bold")
         head.append(_printable(hit.report_id or hit.study_uid or ""), "bold cyan")
-        head.append(f"   {hit.study_date or ''}   score {hit.score:.3f}")
+        head.append(f"   {hit.study_date or ''}")
+        # Fields alone make no answer better than another.
+        head.append(f"   score {hit.score:.3f}" if hit.score else "")
         if len(hit.shares) > 1:
             head.append("   " + ", ".join(f"{share.signal} {share.share:.0%}" for share in hit.shares))
         head.append(f"   {len(hit.image_ids)} images", "dim")
@@ -194,7 +196,7 @@ def show_similar(answer: VisualAnswer) -> None:
     """Print the nearest images, best first."""
     console = _console()
     if answer.nothing_close:
-        console.print(Text("Nothing close: the best answer is no nearer than chance pairs of this library.", "yellow"))
+        console.print(Text("Nothing close: almost every image of this library has a nearer neighbour than this one.", "yellow"))
     for rank, hit in enumerate(answer.hits, start=1):
         head = Text(f"{rank:>3}. ", "bold")
         head.append(_printable(hit.image_id), "bold cyan")

@@ -13,7 +13,7 @@ from medsearch_desktop.serve import show
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
 
-QUESTION = 'present:"pleural effusion" AND NOT present:pneumothorax view:PA'
+QUESTION = "effusion present:cardiomegaly AND NOT present:pneumothorax view:PA"
 
 
 def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
@@ -23,14 +23,15 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
     """
     path = config.library_path
     source = path.with_name(f"{path.name}-source")
-    print(f"Drawing {studies} synthetic studies in {source} ...", file=sys.stderr)
+    print(f"Drawing {studies} synthetic studies in {source} (a minute or so) ...", file=sys.stderr)
     build_demo_source(source, studies=studies)
     with Library(config, create=True) as library:
         with show.Progress() as progress:
             summary = library.ingest([source], on_event=progress)
         text = library.search(QUESTION, k=3)
-        image_id = text.hits[0].image_ids[0]
-        visual = library.similar(image_id, k=3)
+        films = (image_id for hit in text.hits for image_id in hit.image_ids)
+        image_id = next(film for film in films if library.view_of(film) == "PA")
+        visual = library.similar(image_id, k=3, where="view:PA")
         if as_json:
             print(
                 json.dumps(
@@ -45,12 +46,12 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
                 )
             )
             return 0
-        show.show_summary(summary)
+        show.show_summary(summary, failures=False)
+        print("What failed are files that pydicom ships to be difficult; `medsearch failures` says why.")
         print(f"\nBy words and fields:  medsearch search --library {path} '{QUESTION}'\n")
         show.show_hits(text, offset=0)
-        for hit in text.hits[:1]:
-            print(f"     picture: {library.thumbnails.path(hit.image_ids[0])}")
-        print(f"\nBy image:  medsearch similar --library {path} {image_id}\n")
+        print(f"     picture of the first: {library.thumbnails.path(image_id)}")
+        print(f"\nBy image:  medsearch similar --library {path} --where view:PA {image_id}\n")
         show.show_similar(visual)
     print(
         f"""

@@ -28,6 +28,8 @@ from tests.benchmarks.corpus import add_reports, image_id, large_library, write_
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_ANSWER = Path(__file__).with_name("first_answer.py")
 QUESTION = 'present:"pleural effusion" small modality:CR'
+# Each lets fewer images pass: all of them, a third, a fifth, those of a finding in the report and a year.
+FILTERS = ("", "view:PA", "modality:CR age:>50", 'present:"pleural effusion" date:2018')
 Row = tuple[str, str, str]
 
 
@@ -74,6 +76,7 @@ def measure(
         with open_library(larger, **settings) as library:
             refreshed = time.perf_counter() - started
             searches = _searches(library, queries)
+            similar = {where: _similar(library, where, images, max(10, queries // 6)) for where in FILTERS}
             totals = library.totals()
     return {
         "what": f"library of {images} images and {reports} reports",
@@ -85,6 +88,7 @@ def measure(
         "adding_s": round(added, 1),
         "indexing_added_s": round(refreshed, 1),
         "searches": {"reports": totals.reports, "images": totals.images, **searches},
+        "similar_ms": similar,
     }
 
 
@@ -119,6 +123,14 @@ def rows(result: dict[str, Any]) -> list[Row]:
                 f"library.search over {searches['reports']} reports, {name.removesuffix('_ms').replace('_', ' ')}",
                 f"p50 {spread['p50']:.1f}, p95 {spread['p95']:.1f} ms",
                 target,
+            )
+        )
+    for where, spread in result["similar_ms"].items():
+        lines.append(
+            (
+                f"library.similar among {searches['images']} images, {where or 'no filter'}",
+                f"p50 {spread['p50']:.1f}, p95 {spread['p95']:.1f} ms",
+                "",
             )
         )
     return lines
@@ -177,6 +189,17 @@ def _searches(library: Library, count: int) -> dict[str, Any]:
         "page_and_facets_ms": _quantiles(both, 2),
         "slowest": [{"ms": round(ms, 1), "query": query, "total": total} for ms, query, total in slowest],
     }
+
+
+def _similar(library: Library, where: str, images: int, count: int) -> dict[str, float]:
+    rng = np.random.default_rng(14)
+    times = []
+    for number in rng.integers(0, images, count + 1).tolist():
+        started = time.perf_counter()
+        library.similar(image_id(number), k=10, where=where)
+        times.append(1e3 * (time.perf_counter() - started))
+    # The first loads the graph.
+    return _quantiles(times[1:], 2)
 
 
 def _summary(found: list[dict[str, float]]) -> dict[str, Any]:

@@ -167,13 +167,17 @@ def test_an_altered_graph_is_never_loaded(tmp_path: Path) -> None:
     assert open_index(tmp_path, exact_below=500).graph_count == 2000
 
 
-def test_chance_is_what_random_pairs_reach(tmp_path: Path) -> None:
+def test_isolation_is_what_almost_every_image_does_better_than(tmp_path: Path) -> None:
     vectors = unit(2000, seed=1)
     index = open_index(tmp_path)
     index.update(np.arange(2000), vectors, removed=NONE, watermark=1)
     cosines = vectors @ vectors.T
-    above = (cosines[~np.eye(2000, dtype=bool)] > index.chance()).mean()
-    assert 0.03 < above < 0.07
+    np.fill_diagonal(cosines, -1)
+    better = (cosines.max(axis=1) > index.isolation()).mean()
+    assert 0.93 < better < 1
+    assert open_index(tmp_path).isolation() == index.isolation()
+    stranger = np.random.default_rng(5).standard_normal(DIM).astype(np.float32)
+    assert index.exact(stranger / np.linalg.norm(stranger), 1)[1][0] < index.isolation()
 
 
 def test_its_files_are_private(tmp_path: Path) -> None:
