@@ -1,7 +1,8 @@
 """One compressed frame to the samples it holds; the only file that imports the codecs.
 
-Each codec is called directly, by what the codestream says of itself: pydicom's way to them warns,
-which no thread can silence safely, and passes damage on that ends the process.
+Each codec is called directly, by what the codestream says of itself: pydicom goes by the transfer
+syntax alone, hands GDCM damage on that ends the whole process, and has no way to 12-bit JPEG without
+a codec of another licence.
 Source: DICOM PS3.5 8.2 and Annex A.4, ISO 10918-1, ISO 14495-1, ISO 15444-1.
 """
 
@@ -327,9 +328,9 @@ _SAMPLES = (
         "1.2.840.10008.1.2.4.51",
         12,
         2,
-        b"|JeWA07C!)0RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaI40RaL3!2k;o00;mG"
-        b"0Ra&J|HJ?k0096100000000000000001p4e02~ki00sj90000000000000003=JwdNLOZc|Jncu0RaF2KLBiiP2nWsE89DU>Q5I@"
-        b"AOG0^",
+        b"|JeWA07C!*0RaI40RjO50RjR70s;gB0s;a81q1{G1O^2L1_lKN1_lQS2nGiU2L=WR3kV4c3JMAe1_%ob3knPg3JMDU!2k;k00;mG"
+        b"0Ra&J|HJ?k0096100000000000000001N-b02~ki00sj90000000000000003=JwcM^$5U|Jncu0RaF2KL9cEZwV(6U9-4qlb(V9"
+        b"*#",
     ),
     _Sample(
         "JPEG Lossless",
@@ -337,8 +338,8 @@ _SAMPLES = (
         "1.2.840.10008.1.2.4.70",
         12,
         0,
-        b"|JeV-01FTR2mlBH0TBTI!~hlm0RaI30000000000000002ni7X+5iXv0RRC20Luk}!C<ghEGh!QV6a#$77Gf1uvjb>3k8D0pez;("
-        b"1%km~u&4_Kg27<0SS%_6!C<ghEEWq2fUsCB77GP}!k{b`3k8C~V6gw$",
+        b"|JeV;02TlN0RaF20000000000000082@L<k01FHN2mlBH01*KH+5iXv000I60MGugSS%I`1%kq$C=?0>0)arFs0sxFfk2>8C@KPh"
+        b"K%h`46bcG}pin3j3Izg!pePgy1p<LUpr{H30)arFP$((_fk2>8C=?0+|Je",
     ),
     _Sample(
         "JPEG-LS",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from typing import BinaryIO
 from medsearch_desktop.errors import (
     DecodeError,
     NoPixelsError,
+    TruncatedFileError,
 )
 from medsearch_desktop.image.codecs import decoders
 from medsearch_desktop.image.dataset import Header, derive_uid, opened
@@ -31,6 +33,8 @@ from medsearch_desktop.records import Image
 __all__ = ["Decoded", "decode", "decoders", "read_tags", "select_frames"]
 
 _MAX_INFLATED_HEADER = 1 << 24
+# Inflating further than a header usually goes would take most of the time that tags take.
+_USUAL_INFLATED_HEADER = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ def read_tags(source: str | os.PathLike[str] | BinaryIO, *, name: str, sha256: s
     with opened(source, name) as file:
         if file.is_raster:
             return raster_record(sha256, study_hint, open_raster(file))
+        with suppress(TruncatedFileError):
+            header = Header.read(file, inflate_limit=_USUAL_INFLATED_HEADER)
+            if header.pixels or header.file is file:
+                return _record(header, sha256)
         return _record(Header.read(file, inflate_limit=_MAX_INFLATED_HEADER), sha256)
 
 

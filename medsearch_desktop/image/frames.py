@@ -132,7 +132,12 @@ class Frames:
         raise UnsupportedPixelsError(f"the pixel data holds no frame {frame + 1}", remedy="The file is damaged")
 
     def _fragments(self) -> tuple[list[tuple[int, int]], bytes]:
-        """Return the fragments of PS3.5 A.4 and the basic offset table; set `cut` if the file ends first."""
+        """Return the fragments of PS3.5 A.4 and the basic offset table; set `cut` if the file ends first.
+
+        Walked here rather than by pydicom.encaps: where a file ends inside an item's head, that names no
+        fragment at all; where it ends inside an item, that passes the rest for a whole one; it believes
+        a wrong offset table; and it reads every fragment on the way to one frame.
+        """
         position, fragments, table = self.element.start, list[tuple[int, int]](), None
         while position + 8 <= self.file.size and len(fragments) < MAX_ELEMENTS:
             buffer, base = self.file.window(position)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import logging
 import random
 import struct
+import sys
 import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,7 +47,9 @@ from medsearch_desktop.errors import (
     TruncatedFileError,
     UnsupportedPixelsError,
 )
-from medsearch_desktop.image.decode import Decoded, decode, read_tags, select_frames
+from medsearch_desktop.image import codecs
+from medsearch_desktop.image.dataset import Header, Source
+from medsearch_desktop.image.decode import Decoded, decode, decoders, read_tags, select_frames
 from medsearch_desktop.image.preprocess import Rendering, Window, to_display
 from medsearch_desktop.records import Image
 
@@ -486,6 +492,55 @@ def test_lookup_tables_and_palettes_of_a_header() -> None:
     assert "palette" in run(written(ds)).images[0].pixel_error
 
 
+# ---- what decodes here ----
+
+FAMILIES = {
+    "Uncompressed": ("numpy",),
+    "Deflated": ("zlib",),
+    "RLE Lossless": ("pylibjpeg-rle",),
+    "JPEG Baseline": ("Pillow",),
+    "JPEG Extended 12-bit": ("python-gdcm",),
+    "JPEG Lossless": ("python-gdcm",),
+    "JPEG-LS": ("pyjpegls",),
+    "JPEG 2000": ("pylibjpeg-openjpeg",),
+    "HTJ2K": ("pylibjpeg-openjpeg",),
+}
+
+
+def test_every_family_of_transfer_syntaxes_decodes() -> None:
+    assert decoders() == FAMILIES
+
+
+def test_a_missing_codec_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jpeg_ls", None)
+    assert decoders() == FAMILIES | {"JPEG-LS": ()}
+
+
+def test_a_codec_that_gives_other_pixels_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_family = {sample.family: sample for sample in codecs._SAMPLES}
+    rle = bytearray(base64.b85decode(by_family["RLE Lossless"].stream))
+    rle[70] ^= 1
+    altered = replace(by_family["RLE Lossless"], stream=base64.b85encode(bytes(rle)))
+    # The baseline picture is off by one somewhere, as lossy pictures are.
+    strict = replace(by_family["JPEG Baseline"], tolerance=0)
+    monkeypatch.setattr(codecs, "_SAMPLES", (altered, strict, by_family["JPEG 2000"]))
+    found = decoders()
+    assert (found["RLE Lossless"], found["JPEG Baseline"]) == ((), ())
+    assert found["JPEG 2000"] == ("pylibjpeg-openjpeg",)
+
+
+def test_samples_are_read_as_whole_files_too() -> None:
+    picture = np.add.outer(np.arange(8) * 20, np.arange(8) * 11)
+    for sample in codecs._SAMPLES:
+        ds = dataset((picture << (sample.depth - 8)).astype("u1" if sample.depth == 8 else "u2"))
+        ds.BitsStored, ds.HighBit = sample.depth, sample.depth - 1
+        ds.WindowCenter, ds.WindowWidth = str(1 << (sample.depth - 1)), str(1 << sample.depth)
+        ds.PixelData = encapsulate([base64.b85decode(sample.stream)])
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = sample.syntax
+        assert np.abs(shown(written(ds)).astype(int) - picture).max() <= 2, sample.family
+
+
 # ---- frames ----
 
 
@@ -657,6 +712,51 @@ def test_text_is_trimmed_and_holds_no_control_characters() -> None:
     assert tags(data.replace(b"A????B", b"A\x07\xc3\xa9\x7fB")).study_description == "AéB"
 
 
+def test_unknown_escape_sequences_and_character_sets_are_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "R-1", "SRT", "left lateral"
+    item.SpecificCharacterSet = "ISO_IR 192"
+    ds = dataset(grey(), StudyDescription="Chest ????AP", SpecificCharacterSet="ISO_IR 192")
+    ds.ViewCodeSequence = Sequence([item])
+    data = written(ds).replace(b"ISO_IR 192", b"ISO\xff\0 7777")
+    with caplog.at_level(logging.DEBUG, logger="pydicom"), warnings.catch_warnings():
+        # As in the running program, where the decoder's own filter stands in front.
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
+        record = tags(data.replace(b"????", b"\x1b%~ "))
+        assert tags(data.replace(b"????", b"\xff\x1b-Q")).study_description.startswith("Chest ")
+    assert record.study_description.startswith("Chest ")
+    assert record.study_description.endswith("AP")
+    assert record.view_position == "LL"
+
+
+def test_items_are_in_the_character_set_around_them() -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "R-1", "SRT", "лево left lateral"
+    ds = dataset(grey(), SpecificCharacterSet="ISO_IR 144", ViewCodeSequence=Sequence([item]))
+    header = Header.read(Source(io.BytesIO(written(ds)), "the file"), inflate_limit=1)
+    inner = header.item(0x00540220)
+    assert inner is not None
+    assert inner.text(0x00080104) == "лево left lateral"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_long_headers_are_read_on(syntax: str) -> None:
+    ds = dataset(grey(), syntax=syntax, **WINDOW)
+    plain = shown(written(ds))
+    ds.private_block(0x0011, "MAKER", create=True)
+    # Values of every size around that up to which they are read at once, and one longer than a window.
+    rng = np.random.default_rng(12)
+    values = {n: rng.bytes(2 * int(size)) for n, size in enumerate(rng.integers(0, 2100, 250))} | {250: bytes(500_000)}
+    for n, value in values.items():
+        ds.add_new(0x00111000 + n, "OB", value)
+    data = written(ds)
+    assert np.array_equal(shown(data), plain)
+    assert tags(data).rows == 40
+    if syntax != DeflatedExplicitVRLittleEndian:
+        header = Header.read(Source(io.BytesIO(data), "the file"), inflate_limit=1)
+        assert all(header.value(0x00111000 + n) == value for n, value in values.items())
+
+
 @pytest.mark.parametrize(
     ("values", "view"),
     [
@@ -823,6 +923,47 @@ def test_nesting_costs_no_stack(implicit: bool) -> None:
     assert np.array_equal(shown(nested), shown(data))
     with pytest.raises(TruncatedFileError, match="has no end"):
         run(data[:at] + (start + item) * depth)
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_a_sequence_nested_too_deeply_to_read_costs_no_image(undefined: bool) -> None:
+    depth = 3_000
+    start, item = struct.pack("<HH2sH", 0x0040, 0xA730, b"SQ", 0), struct.pack("<HH", 0xFFFE, 0xE000)
+    if undefined:
+        ends = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+        value = (item + b"\xff" * 4 + start + b"\xff" * 4) * depth + ends[8:] + ends * depth
+    else:
+        value = b""
+        for _ in range(depth):
+            value = item + struct.pack("<I", len(value) + 12) + start + struct.pack("<I", len(value)) + value
+    data = written(dataset(grey(), **WINDOW))
+    at = data.index(b"\x28\x00\x02\x00US")
+    for tag in (b"\x20\x00\x11\x92", b"\x28\x00\x00\x30"):
+        # Behind the first of these tags nobody looks, behind the second the decoder does.
+        length = b"\xff" * 4 if undefined else struct.pack("<I", len(value))
+        nested = data[:at] + tag + b"SQ\0\0" + length + value + data[at:]
+        assert np.array_equal(shown(nested), shown(data))
+
+
+def test_a_sequence_of_countless_empty_items_takes_no_memory() -> None:
+    data = written(dataset(grey(), **WINDOW))
+    at = data.index(b"\x28\x00\x02\x00US")
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 150_000
+    for length, end in ((len(items), b""), (0xFFFFFFFF, struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))):
+        crowded = data[:at] + struct.pack("<HH2sHI", 0x28, 0x3000, b"SQ", 0, length) + items + end + data[at:]
+        tracemalloc.start()
+        assert np.array_equal(shown(crowded), shown(data))
+        # A few copies of the file itself; its items would take a hundred megabytes.
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+        tracemalloc.stop()
+
+
+def test_a_header_of_nothing_but_elements_is_given_up() -> None:
+    data = written(dataset(grey()))
+    at = data.index(b"\x28\x00\x02\x00US")
+    for element in (b"\x09\x00\x10\x00LO\0\0", b"\x08\x00\x05\x00CS\0\0"):
+        with pytest.raises(NotAnImageError, match="too many elements"):
+            run(data[:at] + element * 200_000 + data[at:])
 
 
 @pytest.mark.parametrize(
