@@ -263,7 +263,7 @@ class Header:
     pixels: PixelElement | None = None
     # That of the data set around an item, which holds unless the item has its own (PS3.5 7.5.3).
     character_set: bytes = b""
-    _sequences: dict[int, list[Dataset]] = field(default_factory=dict, compare=False)
+    _sequences: dict[int, list[Dataset | bytes]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, file: Source, *, inflate_limit: int) -> Header:
@@ -352,32 +352,45 @@ class Header:
         if tag not in self._sequences:
             self._sequences[tag] = self._items(tag)
         items = self._sequences[tag]
-        if index >= len(items):
+        item = items[index] if index < len(items) else None
+        if isinstance(item, bytes):
+            item = self._read_item(io.BytesIO(item), tag)
+        if item is None:
             return None
-        elements = {int(element.tag): element for element in items[index].elements()}
+        elements = {int(element.tag): element for element in item.elements()}
         outer = self.value(_CHARACTER_SET) or self.character_set
         return replace(self, elements=elements, pixels=None, character_set=outer, _sequences={})
 
-    def _items(self, tag: int) -> list[Dataset]:
+    def _items(self, tag: int) -> list[Dataset | bytes]:
+        """Return the items of a sequence up to its end or damage; bytes where the length spares reading them yet."""
         element = self.elements.get(tag)
         if isinstance(element, DataElement):
             return list(element.value) if element.VR == "SQ" else []
         data = self.value(tag, limit=_MAX_SEQUENCE)
         # An item takes pydicom two thirds of a kilobyte of memory, however empty.
-        if element is None or data.count(struct.pack(f"{self.order}HH", ITEM >> 16, ITEM & 0xFFFF)) > _MAX_ITEMS:
+        if data.count(struct.pack(f"{self.order}HH", ITEM >> 16, ITEM & 0xFFFF)) > _MAX_ITEMS:
             return []
-        items: list[Dataset] = []
+        items: list[Dataset | bytes] = []
         stream = io.BytesIO(data)
-        try:
-            while stream.tell() + 8 <= len(data):
-                item = read_sequence_item(stream, element.is_implicit_VR, self.order == "<", default_encoding)
-                if item is None:
-                    break
+        while (position := stream.tell()) + 8 <= len(data):
+            group, number, length = struct.unpack_from(f"{self.order}HHI", data, position)
+            if group << 16 | number != ITEM:
+                break
+            if length != _UNDEFINED:
+                items.append(data[position : position + 8 + length])
+                stream.seek(position + 8 + length)
+            elif (item := self._read_item(stream, tag)) is not None:
                 items.append(item)
-        except (OSError, EOFError, ValueError, LookupError, TypeError, struct.error, RecursionError):
-            # Of a damaged sequence those items count that stand before the damage.
-            pass
+            else:
+                break
         return items
+
+    def _read_item(self, stream: io.BytesIO, tag: int) -> Dataset | None:
+        implicit = cast(RawDataElement, self.elements[tag]).is_implicit_VR
+        try:
+            return read_sequence_item(stream, implicit, self.order == "<", default_encoding)
+        except (OSError, EOFError, ValueError, LookupError, TypeError, struct.error, RecursionError):
+            return None
 
 
 def _not_an_image(file: Source) -> NotAnImageError:

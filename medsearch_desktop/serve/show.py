@@ -196,7 +196,8 @@ def show_similar(answer: VisualAnswer) -> None:
     """Print the nearest images, best first."""
     console = _console()
     if answer.nothing_close:
-        console.print(Text("Nothing close: almost every image of this library has a nearer neighbour than this one.", "yellow"))
+        warning = "Nothing close: almost every image of this library has a nearer neighbour than this one."
+        console.print(Text(warning, "yellow"))
     for rank, hit in enumerate(answer.hits, start=1):
         head = Text(f"{rank:>3}. ", "bold")
         head.append(_printable(hit.image_id), "bold cyan")

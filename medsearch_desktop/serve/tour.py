@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsearch_desktop.demo.build import build_demo_source
@@ -21,8 +23,10 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
 
     The source goes into a folder of the library's name with `-source` behind it.
     """
-    path = config.library_path
+    path = _short(config.library_path)
     source = path.with_name(f"{path.name}-source")
+    # In a fresh checkout the program is in .venv/bin and on no search path.
+    program = "medsearch" if shutil.which("medsearch") else str(_short(Path(sys.argv[0]).absolute()))
     print(f"Drawing {studies} synthetic studies in {source} (a minute or so) ...", file=sys.stderr)
     build_demo_source(source, studies=studies)
     with Library(config, create=True) as library:
@@ -48,17 +52,22 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
             return 0
         show.show_summary(summary, failures=False)
         print("What failed are files that pydicom ships to be difficult; `medsearch failures` says why.")
-        print(f"\nBy words and fields:  medsearch search --library {path} '{QUESTION}'\n")
+        print(f"\nBy words and fields:  {program} search --library {path} '{QUESTION}'\n")
         show.show_hits(text, offset=0)
         print(f"     picture of the first: {library.thumbnails.path(image_id)}")
-        print(f"\nBy image:  medsearch similar --library {path} --where view:PA {image_id}\n")
+        print(f"\nBy image:  {program} similar --library {path} --where view:PA {image_id}\n")
         show.show_similar(visual)
     print(
         f"""
 Everything above is synthetic. Go on with
-  medsearch facets  --library {path}
-  medsearch search  --library {path} 'absent:pneumothorax like:{image_id}'
-  medsearch ingest  FOLDER        your own DICOM and reports, into your own library
-  medsearch doctor                is everything in order on this machine?"""
+  {program} facets  --library {path}
+  {program} search  --library {path} 'absent:pneumothorax like:{image_id}'
+  {program} ingest  FOLDER        your own DICOM and reports, into your own library
+  {program} doctor                is everything in order on this machine?"""
     )
     return 0
+
+
+def _short(path: Path) -> Path:
+    """Return the path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

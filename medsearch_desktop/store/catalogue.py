@@ -91,9 +91,8 @@ class Catalogue:
             "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by FROM files"
         ):
             for path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by in rows:
-                yield FileRow(
-                    disk_path(path), disk_path(root), size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by)
-                )
+                places = disk_path(path), disk_path(root)
+                yield FileRow(*places, size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by))
 
     def orphans(self) -> list[str]:
         """Return the duplicates of which the file that had the records is no more."""
