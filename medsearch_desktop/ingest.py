@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.errors import DecodeError, NoPixelsError, ReportError, SourceError
+from medsearch_desktop.errors import DecodeError, MedSearchError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -217,7 +217,7 @@ class Ingest:
             data = _content(file)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
-            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=error.message)
+            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=_why(error))
         file = replace(file, sha256=sha256)
         if kind is FileKind.REPORT:
             return self._read_report(file, checked_ns, data)
@@ -239,10 +239,10 @@ class Ingest:
             )
         except NoPixelsError as error:
             # No picture, but a study, a patient and a date: what the header says can still be asked for.
-            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=error.message)
-            return Work(file, checked_ns, reason=error.message, images=(image,), thumbnails=(None,), tensors=(None,))
+            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=_why(error))
+            return Work(file, checked_ns, reason=_why(error), images=(image,), thumbnails=(None,), tensors=(None,))
         except (DecodeError, OSError) as error:
-            return Work(file, checked_ns, reason=getattr(error, "message", str(error)))
+            return Work(file, checked_ns, reason=_why(error))
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
         return Work(
             file,
@@ -276,7 +276,7 @@ class Ingest:
                 file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
             )
         except (SourceError, DecodeError) as error:
-            return Work(file, checked_ns, reason=error.message)
+            return Work(file, checked_ns, reason=_why(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
@@ -284,7 +284,7 @@ class Ingest:
         try:
             text, encoding = read_text(data if data is not None else _head(file), name=file.path, max_bytes=limit)
         except ReportError as error:
-            return Work(file, checked_ns, reason=str(error.message))
+            return Work(file, checked_ns, reason=_why(error))
         return Work(file, checked_ns, report=self._reader().read(text, report_id="", encoding=encoding))
 
     def _settle(self, work: Work, run: _Run) -> None:
@@ -443,6 +443,13 @@ def link_reports(catalogue: Catalogue, intake: Intake) -> int:
             links.append((report_id, *found))
     intake.link_reports(links)
     return len(links)
+
+
+def _why(error: MedSearchError | OSError) -> str:
+    """Return what happened and what to do; the path stands beside it wherever it is shown."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return f"{error.message}. {error.remedy}" if error.remedy else error.message
 
 
 def _own_report(work: Work, verdict: Verdict) -> bool:
