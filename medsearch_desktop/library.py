@@ -48,7 +48,8 @@ from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import nearest
-from medsearch_desktop.store.catalogue import Card, Catalogue, ImageRow, Totals
+from medsearch_desktop.store.cards import Card
+from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
@@ -227,25 +228,24 @@ class Library:
             self.vectors, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None
         )
         rows = self.catalogue.images(found.numbers)
-        reports = self.catalogue.study_reports(row.study_uid for row in rows.values())
-        cards = self.catalogue.cards([report_no * 2 for _, report_no in reports.values()])
+        documents = self.catalogue.study_documents(row.study_uid for row in rows.values())
+        cards = self._cards(documents.values())
         hits = []
         for number, score in zip(found.numbers.tolist(), found.scores.tolist(), strict=True):
             row = rows[number]
-            report_id, report_no = reports.get(row.study_uid, (None, -1))
-            card = cards.get(report_no * 2)
+            card = cards.get(documents[row.study_uid])
             hits.append(
                 VisualHit(
                     image_id=row.image_id,
                     score=score,
                     study_uid=row.study_uid,
-                    report_id=report_id,
+                    report_id=card.report_id if card else None,
                     modality=row.modality,
                     view_position=row.view_position,
                     study_date=row.study_date,
                     path=row.path,
                     thumbnail=str(self.thumbnails.path(row.image_id)),
-                    impression=_impression(card),
+                    impression=card.impression if card else "",
                 )
             )
         return VisualAnswer(name, self._model.model_id, tuple(hits), found.nothing_close)
@@ -301,7 +301,7 @@ class Library:
     def _hits(
         self, tree: Tree, ranked: Sequence[tuple[int, float]], shares: Sequence[tuple[Share, ...]]
     ) -> tuple[Hit, ...]:
-        cards = self.catalogue.cards([doc_no for doc_no, _ in ranked])
+        cards = self._cards(doc_no for doc_no, _ in ranked)
         hits = []
         for (doc_no, score), parts in zip(ranked, shares, strict=True):
             card = cards.get(doc_no)
@@ -324,6 +324,9 @@ class Library:
             )
         return tuple(hits)
 
+    def _cards(self, doc_nos: Iterable[int]) -> dict[int, Card]:
+        return {doc_no: Card.unpack(packed) for doc_no, packed in self.fulltext.cards(doc_nos).items()}
+
     def _images_where(self, where: str) -> NDArray[np.int64]:
         tree, like = split_like(parse(where))
         if like is not None:
@@ -343,10 +346,10 @@ class Library:
                     remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
                 )
             return self.workbench.vector(image, roi=roi), None
-        vector = self.catalogue.vector(row.image_no, self._model.model_id) if roi is None else None
-        if vector is None:
-            vector = self.workbench.vector(row.path, image_id=row.image_id, roi=roi)
-        return vector, row
+        if roi is None:
+            with suppress(KeyError):
+                return self.vectors.vectors_of(np.array([row.image_no]))[0], row
+        return self.workbench.vector(row.path, image_id=row.image_id, roi=roi), row
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)
@@ -380,16 +383,6 @@ class Library:
         changed, last = self.catalogue.changes("document", after=self.fulltext.watermark)
         if last != self.fulltext.watermark:
             self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
-
-
-def _impression(card: Card | None) -> str:
-    if card is None:
-        return ""
-    for name in ("IMPRESSION", "FINDINGS"):
-        for section in card.sections:
-            if section.name == name and card.text[section.start : section.end].strip():
-                return " ".join(card.text[section.start : section.end].split())
-    return ""
 
 
 def _prepare_folder(path: Path, *, create: bool) -> None:

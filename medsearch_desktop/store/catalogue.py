@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medsearch_desktop.records import Assertion, Category, Code, Entity, Failure, Section
+from medsearch_desktop.records import Failure
+from medsearch_desktop.store.cards import PACKED, PACKED_ENTITY
 from medsearch_desktop.store.database import Database, disk_path, stored_path
 
 
@@ -46,21 +47,6 @@ class ImageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One document with all that a page of hits shows of it. Text is empty for a study without a report."""
-
-    doc_no: int
-    report_id: str | None
-    study_uid: str | None
-    patient_id: str
-    study_date: date | None
-    text: str
-    sections: tuple[Section, ...]
-    entities: tuple[Entity, ...]
-    image_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Totals:
     """How many records of each kind a library holds."""
 
@@ -71,12 +57,6 @@ class Totals:
     patients: int
     files: int
     failures: int
-
-
-_ENTITY_COLUMNS = (
-    'report_no, text, "start", "end", section, category, assertion, finding, cui, icd10cm, title, score,'
-    " alternatives, cue, cue_start, cue_end"
-)
 
 
 class Catalogue:
@@ -185,19 +165,13 @@ class Catalogue:
             after = int(block["image_no"][-1])
             yield block["image_no"], np.stack(list(block["vector"])).astype(np.float32, copy=False)
 
-    def vector(self, image_no: int, model_id: str) -> NDArray[np.float32] | None:
-        """Return one vector, shape (1024,), or None where the image has none of that model."""
-        rows = self._read(
-            "SELECT vector FROM vectors WHERE image_no = $no AND model_id = $model", no=image_no, model=model_id
-        )
-        return np.array(rows[0][0], dtype=np.float32) if rows else None
-
     def images_where(self, condition: str, parameters: dict[str, Any]) -> NDArray[np.int64]:
         """Return the numbers of images that a condition over i (images), s (studies) and se (series) lets pass."""
+        # A join that the condition does not look at costs ten times what the answer does.
+        joins = " JOIN studies s USING (study_uid)" if re.search(r"\bs\.", condition) else ""
+        joins += " JOIN series se USING (series_uid)" if re.search(r"\bse\.", condition) else ""
         arrays = self._database.read_arrays(
-            "SELECT i.image_no FROM images i JOIN studies s USING (study_uid) JOIN series se USING (series_uid)"
-            f" WHERE {condition} ORDER BY i.image_no",
-            parameters,
+            f"SELECT i.image_no FROM images i{joins} WHERE {condition} ORDER BY i.image_no", parameters
         )
         return np.asarray(arrays["image_no"], dtype=np.int64)
 
@@ -220,90 +194,38 @@ class Catalogue:
         if not len(image_nos):
             return image_nos
         arrays = self._database.read_arrays(
-            "SELECT image_no FROM images WHERE image_no IN (SELECT unnest($nos))", {"nos": image_nos.tolist()}
+            "SELECT image_no FROM images WHERE image_no IN (SELECT no FROM numbers)", numbers=image_nos
         )
         return np.asarray(arrays["image_no"], dtype=np.int64)
 
     def documents(self, doc_nos: NDArray[np.int64] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every document, or those of `doc_nos` that exist, as the full-text index takes them."""
-        keys, parameters = "document_keys", {}
-        if doc_nos is not None:
-            keys = "(SELECT * FROM document_keys WHERE doc_no IN (SELECT unnest($nos)))"
-            parameters = {"nos": doc_nos.tolist()}
-        for rows in self._database.read_chunks(_DOCUMENTS.format(keys=keys), parameters, rows=1024):
-            for row in rows:
+        if doc_nos is None:
+            doc_nos = self._database.read_arrays("SELECT doc_no FROM document_keys ORDER BY doc_no")["doc_no"]
+        # In blocks: all documents with their entities at once would not fit into the memory that is allowed.
+        for start in range(0, len(doc_nos), _DOCUMENTS_AT_ONCE):
+            block = doc_nos[start : start + _DOCUMENTS_AT_ONCE]
+            for row in self._database.read(_DOCUMENTS, numbers=block):
                 yield _document(row)
 
-    def cards(self, doc_nos: Sequence[int]) -> dict[int, Card]:
-        """Return documents by number, with entities and images, for a page of hits."""
-        reports = [no // 2 for no in doc_nos if no % 2 == 0]
-        bare = [no // 2 for no in doc_nos if no % 2 == 1]
-        rows: list[tuple[Any, ...]] = []
-        entities: dict[int, list[Entity]] = {}
-        if reports:
-            rows += self._read(
-                "SELECT r.report_no * 2, r.report_no, r.report_id, r.study_uid, r.text, r.sections,"
-                " coalesce(s.patient_id, ''), s.study_date FROM reports r LEFT JOIN studies s USING (study_uid)"
-                f" WHERE r.report_no IN ({_literal(reports)})"
-            )
-            entities = self.entities(reports)
-        if bare:
-            rows += self._read(
-                "SELECT study_no * 2 + 1, NULL, NULL, study_uid, '', [], patient_id, study_date FROM studies"
-                f" WHERE study_no IN ({_literal(bare)})"
-            )
-        images: dict[str, list[str]] = {}
-        uids = sorted({row[3] for row in rows if row[3]})
-        if uids:
-            for study_uid, image_id in self._read(
-                "SELECT study_uid, image_id FROM images WHERE study_uid IN (SELECT unnest($uids)) ORDER BY image_no",
-                uids=uids,
-            ):
-                images.setdefault(study_uid, []).append(image_id)
-        return {
-            doc_no: Card(
-                doc_no=doc_no,
-                report_id=report_id,
-                study_uid=study_uid,
-                patient_id=patient_id,
-                study_date=study_date,
-                text=text,
-                sections=tuple(Section(s["name"], s["start"], s["end"]) for s in sections),
-                entities=tuple(entities.get(report_no, ())),
-                image_ids=tuple(images.get(study_uid, ())),
-            )
-            for doc_no, report_no, report_id, study_uid, text, sections, patient_id, study_date in rows
-        }
-
-    def entities(self, report_nos: Sequence[int]) -> dict[int, list[Entity]]:
-        """Return the entities of reports, by report number, in the order of the text."""
-        found: dict[int, list[Entity]] = {}
-        for row in self._read(
-            f"SELECT {_ENTITY_COLUMNS} FROM entities WHERE report_no IN ({_literal(report_nos)})"
-            " ORDER BY report_no, ordinal"
-        ):
-            found.setdefault(row[0], []).append(_entity(row))
-        return found
-
-    def study_reports(self, study_uids: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """Return (report_id, report_no) of the first report of each study that has one."""
+    def study_documents(self, study_uids: Iterable[str]) -> dict[str, int]:
+        """Return the doc_no of the first report of each study, or of the study itself where it has none."""
         rows = self._read(
-            "SELECT study_uid, min_by(report_id, report_no), min(report_no) FROM reports"
-            " WHERE study_uid IN (SELECT unnest($uids)) GROUP BY study_uid",
+            "SELECT study_uid, coalesce(min(report_no) * 2, any_value(study_no) * 2 + 1) FROM studies"
+            " LEFT JOIN reports USING (study_uid) WHERE study_uid IN (SELECT unnest($uids)) GROUP BY study_uid",
             uids=sorted(set(study_uids)),
         )
-        return {study_uid: (report_id, no) for study_uid, report_id, no in rows}
+        return dict(rows)
 
     def document_studies(self, doc_nos: NDArray[np.int64]) -> list[str]:
         """Return the StudyInstanceUIDs of documents, without those that have none."""
-        return [
-            uid
-            for (uid,) in self._read(
-                "SELECT DISTINCT study_uid FROM document_keys WHERE doc_no IN (SELECT unnest($nos))"
-                " AND study_uid IS NOT NULL",
-                nos=doc_nos.tolist(),
-            )
-        ]
+        rows = self._database.read(
+            "SELECT DISTINCT study_uid FROM reports WHERE report_no * 2 IN (SELECT no FROM numbers)"
+            " AND study_uid IS NOT NULL"
+            " UNION SELECT study_uid FROM studies WHERE study_no * 2 + 1 IN (SELECT no FROM numbers)",
+            numbers=doc_nos,
+        )
+        return [uid for (uid,) in rows]
 
     def studies_of(self, target_kind: str, target_id: str) -> list[str]:
         """Return the studies that a study, series, image or report identifier stands for; empty when unknown."""
@@ -318,10 +240,10 @@ class Catalogue:
 
     def images_of_documents(self, doc_nos: NDArray[np.int64]) -> dict[int, int]:
         """Return doc_no by image_no for the images of these documents' studies."""
-        rows = self._read(
+        rows = self._database.read(
             "SELECT image_no, min(doc_no) FROM images JOIN document_keys USING (study_uid)"
-            " WHERE doc_no IN (SELECT unnest($nos)) GROUP BY image_no",
-            nos=doc_nos.tolist(),
+            " WHERE doc_no IN (SELECT no FROM numbers) GROUP BY image_no",
+            numbers=doc_nos,
         )
         return dict(rows)
 
@@ -343,31 +265,12 @@ def _literal(numbers: Iterable[int]) -> str:
     return ",".join(str(int(number)) for number in numbers)
 
 
-def _entity(row: tuple[Any, ...]) -> Entity:
-    _, text, start, end, section, category, assertion, finding, cui, icd, title, score, others, cue, at, to = row
-    return Entity(
-        text=text,
-        start=start,
-        end=end,
-        section=section,
-        category=Category(category),
-        assertion=Assertion(assertion),
-        finding=finding,
-        cui=cui,
-        icd10cm=icd,
-        title=title,
-        score=score,
-        alternatives=tuple(Code(*other) for other in json.loads(others)),
-        cue=cue,
-        cue_start=at,
-        cue_end=to,
-    )
-
-
-_DOCUMENTS = """
-WITH k AS MATERIALIZED (SELECT * FROM {keys}),
+_DOCUMENTS_AT_ONCE = 4096
+_DOCUMENTS = f"""
+WITH k AS MATERIALIZED (SELECT * FROM document_keys WHERE doc_no IN (SELECT no FROM numbers)),
 im AS (
-    SELECT study_uid, count(*) AS image_count, list(DISTINCT view_position) AS view_positions
+    SELECT study_uid, count(*) AS image_count, list(DISTINCT view_position) AS view_positions,
+           list(image_id ORDER BY image_no) AS image_ids
     FROM images SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),
 se AS (
@@ -376,7 +279,8 @@ se AS (
     FROM series SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),
 en AS (
-    SELECT report_no, list([icd10cm, title, finding, assertion, category, text] ORDER BY ordinal) AS entities
+    SELECT report_no, list([icd10cm, title, finding, assertion, category, text] ORDER BY ordinal) AS entities,
+           to_json(list({PACKED_ENTITY} ORDER BY ordinal)) AS packed
     FROM entities SEMI JOIN k USING (report_no) GROUP BY report_no
 ),
 la AS (
@@ -393,7 +297,7 @@ SELECT k.doc_no, k.report_id, k.study_uid, coalesce(r.text, ''), coalesce(r.sect
        coalesce(s.study_description, ''), coalesce(s.patient_sex, ''), s.patient_age,
        coalesce(se.modalities, []), coalesce(im.view_positions, []), coalesce(se.body_parts, []),
        coalesce(se.lateralities, []), coalesce(se.manufacturers, []), coalesce(la.labels, []),
-       coalesce(im.image_count, 0), coalesce(en.entities, [])
+       coalesce(im.image_count, 0), coalesce(en.entities, []), {PACKED}::VARCHAR
 FROM k
 LEFT JOIN reports r ON r.report_no = k.report_no
 LEFT JOIN studies s ON s.study_uid = k.study_uid
@@ -425,6 +329,7 @@ _DOCUMENT_FIELDS = (
     "labels",
     "image_count",
     "entities",
+    "card",
 )
 
 
@@ -433,5 +338,6 @@ def _document(row: tuple[Any, ...]) -> dict[str, Any]:
     document["sections"] = [(s["name"], s["start"], s["end"]) for s in document["sections"]]
     for name in ("modalities", "view_positions", "body_parts", "lateralities", "manufacturers"):
         document[name] = sorted(value for value in document[name] if value)
+    document["card"] = document["card"].encode("utf-8")
     document["entities"] = [tuple(entity) for entity in document["entities"]]
     return document

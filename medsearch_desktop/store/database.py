@@ -105,15 +105,43 @@ class Database:
         with self._write_lock, _translated(self.file):
             return self._connection.execute(sql, parameters or {}).fetchall()
 
-    def read(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Return all rows of a query, as of the last commit."""
-        with _translated(self.file):
-            return self._cursor().execute(sql, parameters or {}).fetchall()
+    def read(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        numbers: np.ndarray[Any, Any] | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Return all rows of a query, as of the last commit.
 
-    def read_arrays(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, np.ndarray[Any, Any]]:
-        """Return a query's columns as numpy arrays by name."""
-        with _translated(self.file):
-            return self._cursor().execute(sql, parameters or {}).fetchnumpy()
+        `numbers` stands in the query as a table of that name with the one column `no`: 15,000 of
+        them cost 10 ms as a list parameter and nothing as an array.
+        """
+        with _translated(self.file), self._with_numbers(numbers) as cursor:
+            return cursor.execute(sql, parameters or {}).fetchall()
+
+    def read_arrays(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        numbers: np.ndarray[Any, Any] | None = None,
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Return a query's columns as numpy arrays by name; `numbers` as in `read`."""
+        with _translated(self.file), self._with_numbers(numbers) as cursor:
+            return cursor.execute(sql, parameters or {}).fetchnumpy()
+
+    @contextmanager
+    def _with_numbers(self, numbers: np.ndarray[Any, Any] | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        cursor = self._cursor()
+        if numbers is None:
+            yield cursor
+            return
+        cursor.register("numbers", {"no": np.ascontiguousarray(numbers, dtype=np.int64)})
+        try:
+            yield cursor
+        finally:
+            cursor.unregister("numbers")
 
     def read_chunks(
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, rows: int = 2048

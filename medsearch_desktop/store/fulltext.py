@@ -41,7 +41,7 @@ from medsearch_desktop.errors import LibraryError
 from medsearch_desktop.store.disk import storage_full
 
 # Raised whenever what is written below for a document changes.
-FORMAT = 1
+FORMAT = 2
 
 SECTIONS = (
     "findings",
@@ -163,7 +163,13 @@ def _schema() -> tantivy.Schema:
     builder.add_integer_field("by_date", fast=True)
     builder.add_integer_field("by_oldest", fast=True)
     builder.add_text_field("by_patient", tokenizer_name="raw", index_option="basic", fast=True)
+    builder.add_bytes_field("card", stored=True)
     return builder.build()
+
+
+def _card(searcher: tantivy.Searcher, doc_no: int) -> bytes | None:
+    hits = searcher.search(Query.term_query(_schema(), "doc_no", doc_no, "basic"), 1, count=False).hits
+    return bytes(searcher.doc(hits[0][1]).get_first("card") or b"") if hits else None
 
 
 def everything() -> Query:
@@ -283,6 +289,7 @@ def _index_document(document: Mapping[str, Any]) -> tantivy.Document:
     made = tantivy.Document()
     doc_no: int = document["doc_no"]
     made.add_integer("doc_no", doc_no)
+    made.add_bytes("card", document.get("card", b""))
     study_date: date | None = document["study_date"]
     age: float | None = document["patient_age"]
     text: str = document["text"]
@@ -476,7 +483,8 @@ class FulltextIndex:
         A document maps doc_no, report_id (None: a study without report), study_uid, text, sections
         (name, start, end), patient_id, accession_number, study_id, study_date, study_description,
         patient_sex, patient_age (years), modalities, view_positions, body_parts, lateralities,
-        manufacturers, labels, image_count, entities (icd10cm, title, finding, assertion, category, text).
+        manufacturers, labels, image_count, entities (icd10cm, title, finding, assertion, category, text),
+        and card, bytes that are kept and given back as they are.
         Raises StorageFullError, LibraryError.
         """
         with self._writing:
@@ -570,6 +578,16 @@ class FulltextIndex:
         searcher = self._view.searcher
         found: Any = self._ask(lambda: searcher.search(query, 1))
         return int(found.count)
+
+    def cards(self, doc_nos: Iterable[int]) -> dict[int, bytes]:
+        """Return the cards of documents by doc_no, without those that the index does not hold."""
+        searcher = self._view.searcher
+        found: dict[int, bytes] = {}
+        for doc_no in doc_nos:
+            packed = self._ask(partial(_card, searcher, doc_no))
+            if packed is not None:
+                found[doc_no] = packed
+        return found
 
     def matching(self, query: Query) -> npt.NDArray[np.int64]:
         """Return the doc_no of every document that matches, ascending."""

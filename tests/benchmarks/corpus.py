@@ -199,7 +199,8 @@ def _report_outcome(number: int, document: dict[str, Any], *, linked: bool) -> O
 
 
 def _entities(text: str, document: dict[str, Any]) -> Iterator[Entity]:
-    lower, after = text.lower(), {}
+    lower = text.lower()
+    after: dict[str, int] = {}
     for code, title, finding, assertion, category, what in document["entities"]:
         start = lower.find(what, after.get(what, 0))
         start = start if start >= 0 else lower.find(what)
