@@ -45,7 +45,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
     Setting("thumbnail_size", int, 384, "Longer side of a thumbnail, in pixels.", 64, 2048),
-    Setting("max_report_bytes", int, 4_000_000, "Largest report file that is read, in bytes.", 1_000, 1_000_000_000),
+    Setting("max_report_bytes", int, 1_000_000, "Largest report file that is read, in bytes.", 1_000, 1_000_000_000),
     Setting(
         "max_pixels", int, 400_000_000, "Largest image, rows x columns x samples, that is decoded.", 1, 10_000_000_000
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +164,7 @@ class Ingest:
             self._adopt_orphans(run)
         finally:
             self._commit(run)
-        for root in run.changes.online:
+        for root in filter(os.path.isdir, run.changes.online):
             self._intake.set_root(root, online=True, scanned_ns=began_ns)
         for root in run.changes.offline:
             self._intake.set_root(root, online=False)
@@ -182,6 +183,11 @@ class Ingest:
         pending = []
         for file in walk_all(run.changes.online, on_problem=problem):
             run.discovered += 1
+            if run.discovered % 1000 == 0:
+                run.tell("discovered")
+            if (row := run.rows.get(file.path)) is not None:
+                # Given by itself now, it still belongs to the folder that it was found in.
+                file = replace(file, root=row.root)
             verdict = run.changes.judge(file)
             state = run.rows[file.path].state if file.path in run.rows else ""
             if verdict is None or (state == METADATA and not run.metadata_only):
@@ -210,7 +216,9 @@ class Ingest:
     def _read(self, file: SourceFile, known_content: set[str]) -> Work:
         checked_ns = time.time_ns()
         try:
-            kind = sniff_bytes(_head(file), size=file.size, name=file.path)
+            # What a DICOMDIR names is DICOM, whatever its first bytes look like.
+            promised = file.kind is FileKind.DICOM
+            kind = file.kind if promised else sniff_bytes(_head(file), size=file.size, name=file.path)
             file = replace(file, kind=kind)
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
@@ -306,11 +314,13 @@ class Ingest:
             outcome = Outcome(file, DUPLICATE, work.checked_ns, held_by=self._holder(verdict.other, run))
             self._put(outcome, "duplicates", run)
         elif verdict.change is Change.MOVED:
-            state = run.rows[verdict.other].state if verdict.other in run.rows else INDEXED
+            before = run.rows.get(verdict.other)
+            state, held_by = (before.state, before.held_by) if before is not None else (INDEXED, "")
             if (report_id := self._report_ids.pop(verdict.other, None)) is not None:
                 self._report_ids[file.path] = report_id
             what = "ignored" if state == IGNORED else "updated"
-            self._put(Outcome(file, state, work.checked_ns, moved_from=verdict.other), what, run)
+            outcome = Outcome(file, state, work.checked_ns, moved_from=verdict.other, held_by=held_by)
+            self._put(outcome, what, run)
         else:
             if not work.drawn:
                 work = self._draw(file, work.checked_ns, _content(file))
@@ -401,9 +411,8 @@ class Ingest:
         self._commit(run)
         if not (run.counts["removed"] or run.counts["updated"]):
             return
-        for path in self._catalogue.orphans():
-            row = run.rows.get(path)
-            if row is None or not Path(path).exists():
+        for row in self._catalogue.orphans():
+            if not Path(row.path).exists():
                 continue
             file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
             work = self._read_header(file, set()) if run.metadata_only else self._read(file, set())

@@ -164,7 +164,7 @@ class Library:
     def retry_failures(self, *, on_event: OnEvent | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
         paths = [failure.path for failure in self.failures() if Path(failure.path).is_file()]
-        self._intake.forget_failures(paths)
+        self._intake.doubt(paths)
         return self.ingest(paths, on_event=on_event)
 
     def refresh(self) -> None:

@@ -275,7 +275,8 @@ class Failure:
 class IngestEvent:
     """One step of an ingest, for whoever shows progress.
 
-    `stage` is "discovered" (once a root, `total` files), "file" (one more file is settled) or
+    `stage` is "discovered" (`total` files so far, now and then while folders are listed), "file" (one
+    more file is settled) or
     "done". Counts are cumulative; `seconds` is the time since the start.
     """
 

@@ -232,7 +232,32 @@ def test_failures_are_tried_again_on_request(library: Library, department: Path)
     assert library.totals().images == 12
     film.write_bytes(content)
     summary = library.retry_failures()
-    assert (summary.indexed, summary.failed) == (1, 0)
+    assert (summary.updated, summary.failed) == (1, 0)
+    assert library.failures() == []
+    assert [path for path, _, _ in library.catalogue.roots()] == [str(department)]
+    consistent(library)
+
+
+def test_what_still_fails_stays_listed(library: Library, department: Path) -> None:
+    (department / "junk.dcm").write_bytes(b"junk")
+    report = min(department.rglob("*.txt"))
+    report.write_bytes(b"")
+    library.ingest([department])
+    before = library.failures()
+    assert len(before) == 2
+    library.retry_failures()
+    assert library.failures() == before
+    report.write_text("IMPRESSION: Zebra.", "utf-8")
+    library.retry_failures()
+    assert len(library.failures()) == 1
+    assert library.search("zebra").hits[0].study_uid == uid(1, 1)
+
+
+def test_headers_then_a_move_then_pixels(library: Library, department: Path) -> None:
+    library.ingest([department], metadata_only=True)
+    (department / "files").rename(department / "renamed")
+    library.ingest([department])
+    assert library.totals().images == library.totals().vectors == 12
     assert library.failures() == []
     consistent(library)
 

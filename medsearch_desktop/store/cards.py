@@ -14,6 +14,8 @@ from typing import Any
 
 from medsearch_desktop.records import Assertion, Category, Code, Entity, Section
 
+# A card shows no more mentions than that; a report of a megabyte can hold 40,000.
+MOST_ENTITIES = 1000
 # SQL over the aliases of `Catalogue.documents`: one JSON array, in the order of `Card`.
 PACKED = """json_array(r.report_id, k.study_uid, coalesce(s.patient_id, ''), s.study_date::VARCHAR,
     coalesce(r.text, ''), coalesce(to_json(r.sections), '[]'::JSON), coalesce(en.packed, '[]'::JSON),

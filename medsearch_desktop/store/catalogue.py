@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.records import Failure
-from medsearch_desktop.store.cards import PACKED, PACKED_ENTITY
+from medsearch_desktop.store.cards import MOST_ENTITIES, PACKED, PACKED_ENTITY
 from medsearch_desktop.store.database import Database, disk_path, stored_path
 
 
@@ -67,20 +67,16 @@ class Catalogue:
 
     def files(self) -> Iterator[FileRow]:
         """Yield every known file."""
-        for rows in self._database.read_chunks(
-            "SELECT path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by FROM files"
-        ):
-            for path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by in rows:
-                places = disk_path(path), disk_path(root)
-                yield FileRow(*places, size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by))
+        for rows in self._database.read_chunks(f"SELECT {_FILE_COLUMNS} FROM files"):
+            yield from map(_file, rows)
 
-    def orphans(self) -> list[str]:
-        """Return the duplicates of which the file that had the records is no more."""
+    def orphans(self) -> list[FileRow]:
+        """Return the duplicates of which the file that had the records is no more, by path."""
         rows = self._read(
-            "SELECT path FROM files WHERE state = 'duplicate' AND held_by NOT IN"
+            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN"
             " (SELECT path FROM images UNION SELECT path FROM reports) ORDER BY path"
         )
-        return [disk_path(path) for (path,) in rows]
+        return [_file(row) for row in rows]
 
     def roots(self) -> list[tuple[str, bool, int]]:
         """Return (path, online, start of the last complete scan in ns) of every root."""
@@ -200,11 +196,15 @@ class Catalogue:
 
     def documents(self, doc_nos: NDArray[np.int64] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every document, or those of `doc_nos` that exist, as the full-text index takes them."""
-        if doc_nos is None:
-            doc_nos = self._database.read_arrays("SELECT doc_no FROM document_keys ORDER BY doc_no")["doc_no"]
+        wanted = "" if doc_nos is None else " WHERE doc_no IN (SELECT no FROM numbers)"
+        sizes = self._database.read_arrays(
+            "SELECT doc_no, coalesce(length(text), 0) AS size FROM document_keys LEFT JOIN reports USING (report_no)"
+            f"{wanted} ORDER BY doc_no",
+            numbers=doc_nos,
+        )
         # In blocks: all documents with their entities at once would not fit into the memory that is allowed.
-        for start in range(0, len(doc_nos), _DOCUMENTS_AT_ONCE):
-            block = doc_nos[start : start + _DOCUMENTS_AT_ONCE]
+        cost = np.cumsum(sizes["size"] + _CHARACTERS_AT_ONCE // _DOCUMENTS_AT_ONCE) // _CHARACTERS_AT_ONCE
+        for block in np.split(sizes["doc_no"], np.flatnonzero(np.diff(cost)) + 1):
             for row in self._database.read(_DOCUMENTS, numbers=block):
                 yield _document(row)
 
@@ -265,7 +265,16 @@ def _literal(numbers: Iterable[int]) -> str:
     return ",".join(str(int(number)) for number in numbers)
 
 
-_DOCUMENTS_AT_ONCE = 4096
+_FILE_COLUMNS = "path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by"
+
+
+def _file(row: tuple[Any, ...]) -> FileRow:
+    path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by = row
+    places = disk_path(path), disk_path(root)
+    return FileRow(*places, size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by))
+
+
+_DOCUMENTS_AT_ONCE, _CHARACTERS_AT_ONCE = 4096, 1 << 24
 _DOCUMENTS = f"""
 WITH k AS MATERIALIZED (SELECT * FROM document_keys WHERE doc_no IN (SELECT no FROM numbers)),
 im AS (
@@ -279,8 +288,8 @@ se AS (
     FROM series SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),
 en AS (
-    SELECT report_no, list([icd10cm, title, finding, assertion, category, text] ORDER BY ordinal) AS entities,
-           to_json(list({PACKED_ENTITY} ORDER BY ordinal)) AS packed
+    SELECT report_no, list(DISTINCT [icd10cm, title, finding, assertion, category, text]) AS entities,
+           to_json(list({PACKED_ENTITY} ORDER BY ordinal) FILTER (ordinal < {MOST_ENTITIES})) AS packed
     FROM entities SEMI JOIN k USING (report_no) GROUP BY report_no
 ),
 la AS (
@@ -339,5 +348,5 @@ def _document(row: tuple[Any, ...]) -> dict[str, Any]:
     for name in ("modalities", "view_positions", "body_parts", "lateralities", "manufacturers"):
         document[name] = sorted(value for value in document[name] if value)
     document["card"] = document["card"].encode("utf-8")
-    document["entities"] = [tuple(entity) for entity in document["entities"]]
+    document["entities"] = sorted(tuple(entity) for entity in document["entities"])
     return document

@@ -153,16 +153,12 @@ class Intake:
                 ids=ids,
             )
 
-    def forget_failures(self, paths: Sequence[str]) -> None:
-        """Commit that files that failed are to be tried again at the next ingest; they must be there."""
-        stored = [stored_path(path) for path in paths]
-        with self._database.transaction():
-            self._drop_records_stored(stored)
-            self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=stored)
-            self._write(
-                "DELETE FROM files WHERE path IN (SELECT unnest($paths)) AND state IN ('failed', 'duplicate')",
-                paths=stored,
-            )
+    def doubt(self, paths: Sequence[str]) -> None:
+        """Commit that these files are to be read again at the next ingest, whatever their size and time say."""
+        self._write(
+            "UPDATE files SET mtime_ns = -1, sha256 = '' WHERE path IN (SELECT unnest($paths))",
+            paths=[stored_path(path) for path in paths],
+        )
 
     def set_label(self, target_kind: str, target_id: str, label: str, *, study_uids: Iterable[str]) -> None:
         """Commit a label on a study, series, image or report; `study_uids` are the studies it shows on."""

@@ -1,0 +1,58 @@
+"""A card says of a document what the database and the language pipeline say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from makers import uid, write_department
+
+from medsearch_desktop.library import open_library
+from medsearch_desktop.store.cards import Card
+
+
+def test_a_card_holds_what_the_reader_read(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=4)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        for hit in library.search("", k=10).hits:
+            report = library.workbench.read_report(str(min(source.rglob(f"{hit.report_id}.txt"))))
+            assert len(hit.entities) == len(report.entities) > 0
+            for stored, read in zip(hit.entities, report.entities, strict=True):
+                assert abs(stored.score - read.score) < 1e-6
+                assert (stored.text, stored.start, stored.end, stored.assertion, stored.category, stored.cue) == (
+                    (read.text, read.start, read.end, read.assertion, read.category, read.cue)
+                )
+                assert [code.icd10cm for code in stored.alternatives] == [code.icd10cm for code in read.alternatives]
+
+
+def test_a_study_without_a_report_has_a_card_of_its_images(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    min(source.rglob("*.txt")).unlink()
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        (hit,) = library.search("modality:CR").hits
+        assert (hit.report_id, hit.study_uid, hit.entities) == (None, uid(1, 1), ())
+        assert set(hit.image_ids) == {uid(1, 1, 1), uid(1, 1, 2)}
+
+
+def test_a_card_follows_every_change(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        min(source.rglob("image2.dcm")).unlink()
+        min(source.rglob("*.txt")).write_text("IMPRESSION: Bilateral zebra sign.", "utf-8")
+        library.ingest([source])
+        (hit,) = library.search("zebra").hits
+        assert hit.image_ids == (uid(1, 1, 1),)
+        assert hit.snippet.endswith("Bilateral zebra sign.")
+
+
+def test_cards_of_documents_that_are_gone_are_left_out(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=2)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        documents = {document["doc_no"]: document["card"] for document in library.catalogue.documents()}
+        assert library.fulltext.cards([*documents, 999_998]) == documents
+        assert {Card.unpack(card).impression for card in documents.values()} == {"Normal chest.", "Right pneumothorax."}
+        assert list(library.catalogue.documents(np.array([999_998]))) == []
