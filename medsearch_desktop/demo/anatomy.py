@@ -60,11 +60,11 @@ class Person:
             seed=seed,
             sex=sex,
             age=age,
-            width=float(np.clip((0.93 if female else 1.0) + 0.035 * slender + rng.normal(0, 0.015), 0.84, 1.08)),
-            height=float(np.clip((0.93 if female else 0.99) - 0.02 * slender + rng.normal(0, 0.025), 0.84, 1.05)),
-            fat=float(np.clip(1.5 + 1.0 * slender + rng.normal(0, 0.4), 0.3, 4.0)),
-            heart=float(np.clip(rng.normal(0.97, 0.04), 0.88, 1.05)),
-            domes=float(rng.normal(0.0, 0.7)),
+            width=float(np.clip((0.97 if female else 0.99) + 0.010 * slender + rng.normal(0, 0.005), 0.93, 1.03)),
+            height=float(np.clip((0.965 if female else 0.98) - 0.005 * slender + rng.normal(0, 0.006), 0.93, 1.02)),
+            fat=float(np.clip(1.4 + 0.35 * slender + rng.normal(0, 0.15), 0.5, 2.6)),
+            heart=float(np.clip(rng.normal(0.97, 0.025), 0.90, 1.03)),
+            domes=float(rng.normal(0.0, 0.35)),
         )
 
 

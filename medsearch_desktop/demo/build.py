@@ -17,7 +17,7 @@ from medsearch_desktop.demo.truth import DemoTruth, FilmTruth, FindingOnFilm, St
 from medsearch_desktop.demo.wording import write_report
 from medsearch_desktop.errors import ConfigError, SourceError, StorageFullError
 
-VERSION = 1
+VERSION = 2
 """Raised when the drawing or the wording changes, so that an older demo folder is written anew."""
 TRUTH_FILE = "truth.json"
 MAX_BUNDLED_BYTES = 400_000
@@ -66,8 +66,8 @@ def draw_film(case: Case, *, order: int, seed: int, size: int) -> Film:
     """Return the film of the view `case.views[order]`; `seed` is the demo's."""
     rng = np.random.default_rng([seed, 91, case.patient, case.visit, order])
     view = case.views[order]
-    breath = abs(rng.normal(0, 0.5)) + (rng.uniform(1.2, 2.8) if view == "AP" else 0)
-    turn = rng.normal(0, 0.45 if view == "AP" else 0.3)
+    breath = abs(rng.normal(0, 0.3)) + (rng.uniform(1.4, 2.2) if view == "AP" else 0)
+    turn = rng.normal(0, 0.3 if view == "AP" else 0.2)
     exposure = Exposure(view=view, seed=int(rng.integers(2**31)), breath=float(breath), turn=float(turn))
     draw = draw_lateral if view == "LL" else draw_frontal
     drawn = draw(case.person, exposure, case.findings)

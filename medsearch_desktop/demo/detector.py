@@ -56,19 +56,18 @@ def expose(attenuation: Field, marks: Sequence[Mark], person: Person, exposure: 
     noise = np.random.default_rng([exposure.seed, 52]).standard_normal((size, size), dtype=np.float32)
     noise += np.roll(noise, 1, axis=0)
     noise += np.roll(noise, 1, axis=1)
-    dose = rng.uniform(0.0055, 0.010) * (1.4 if exposure.view == "AP" else 1.0)
+    dose = rng.uniform(0.006, 0.008) * (1.4 if exposure.view == "AP" else 1.0)
     film += noise * np.float32(dose / 2) * np.exp(np.float32(0.4) * (film - np.float32(1.4)))
     low, high = (
-        np.float32(rng.normal(1.0 if exposure.view == "LL" else 0.75, 0.05)),
+        np.float32(rng.normal(1.0 if exposure.view == "LL" else 0.75, 0.02)),
         np.float32({"PA": 3.55, "AP": 3.5, "LL": 3.6}[exposure.view]),
     )
-    high += np.float32(rng.normal(0, 0.10))
+    high += np.float32(rng.normal(0, 0.04))
     tone = np.clip((film - low) / (high - low), 0, 1.15)
-    tone = tone ** np.float32(rng.normal(1.0, 0.06))
+    tone = tone ** np.float32(rng.normal(1.0, 0.02))
     tone = np.tanh(tone * np.float32(1.1)) / np.float32(np.tanh(1.1 * 1.1))
     tone = np.clip(tone, 0, 1)
-    _collimate(tone, rng)
-    _letter(tone, exposure, rng)
+    _letter(tone, exposure)
     pixels = np.round(tone * np.float32(FULL * 0.93) + np.float32(FULL * 0.02)).astype(np.uint16)
     return Film(pixels=pixels, boxes=tuple(_box(mark, place, size) for mark in marks))
 
@@ -85,13 +84,13 @@ class _Placement:
 
 
 def _placement(rng: np.random.Generator, person: Person, exposure: Exposure) -> _Placement:
-    zoom = rng.normal(1.09, 0.015) * {"PA": 1.0, "AP": 1.03, "LL": 1.07}[exposure.view]
+    zoom = rng.normal(1.09, 0.008) * {"PA": 1.0, "AP": 1.03, "LL": 1.07}[exposure.view]
     return _Placement(
         scale_x=1 / (person.width * zoom),
         scale_y=1 / (person.height * zoom),
-        centre_x=rng.normal(0, 0.5),
-        centre_y=20.8 + rng.normal(0, 0.6),
-        angle=float(np.radians(rng.normal(0, 1.1 if exposure.view != "AP" else 1.8))),
+        centre_x=rng.normal(0, 0.2),
+        centre_y=20.8 + rng.normal(0, 0.25),
+        angle=float(np.radians(rng.normal(0, 0.4 if exposure.view != "AP" else 0.7))),
     )
 
 
@@ -126,29 +125,14 @@ def _box(mark: Mark, place: _Placement, size: int) -> tuple[int, int, int, int]:
     return left, top, max(1, right - left), max(1, bottom - top)
 
 
-def _collimate(tone: Field, rng: np.random.Generator) -> None:
-    if rng.random() > 0.3:
-        return
-    size = tone.shape[0]
-    edges = np.round(rng.uniform(0.008, 0.045, 4) * size).astype(int)
-    lean = rng.normal(0, 0.006)
-    along = (np.arange(size) - size / 2) * lean
-    rows, columns = np.arange(size)[:, None], np.arange(size)[None, :]
-    inside = (rows >= edges[0] + along[None, :]) & (rows < size - edges[1] + along[None, :])
-    inside &= (columns >= edges[2] - along[:, None]) & (columns < size - edges[3] - along[:, None])
-    tone *= np.where(inside, np.float32(1), np.float32(0.02))
-
-
-def _letter(tone: Field, exposure: Exposure, rng: np.random.Generator) -> None:
+def _letter(tone: Field, exposure: Exposure) -> None:
     size = tone.shape[0]
     dot = max(1, size // 340)
     margin = max(2, round(size * 0.05))
     word = _written("SYNTHETIC", dot)
-    bottom = rng.random() < 0.7
-    top = size - margin - word.shape[0] if bottom else margin
-    _stamp(tone, word, top, margin, 0.92)
+    _stamp(tone, word, size - margin - word.shape[0], margin, 0.92)
     side = _written("L" if exposure.view != "AP" else "AP L", max(1, round(dot * 1.5)))
-    _stamp(tone, side, margin + round(rng.uniform(0, 0.05) * size), size - margin - side.shape[1], 1.0)
+    _stamp(tone, side, margin, size - margin - side.shape[1], 1.0)
 
 
 def _stamp(tone: Field, word: NDArray[np.bool_], top: int, left: int, value: float) -> None:

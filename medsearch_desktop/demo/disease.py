@@ -47,8 +47,10 @@ class Chest:
     heart: Mark
 
 
-ZONES = {"upper": (8.5, 13.5), "middle": (15.0, 20.0), "lower": (21.5, 26.0)}
+ZONES = {"upper": (9.0, 13.0), "middle": (15.5, 19.5), "lower": (22.0, 25.5)}
 """The heights between which a nodule of each zone lies."""
+NODULE_RADII = {"small": 0.75, "moderate": 1.15, "large": 1.5}
+"""In centimetres; `phrases.NODULE_MM` states the diameters."""
 
 
 def apply_findings(chest: Chest, person: Person, exposure: Exposure, findings: Sequence[Finding]) -> tuple[Mark, ...]:
@@ -97,7 +99,7 @@ def _fill(chest: Chest, fraction: Field) -> None:
 def _effusion(chest: Chest, exposure: Exposure, side: int, size: str) -> Mark:
     base = float(np.min(chest.floor[0][X[0] * side > 0]))
     rim = base + 5.0
-    level, climb = {"small": (rim - 3.1, 3.1), "moderate": (base - 3.0, 4.5), "large": (base - 11.5, 5.5)}[size]
+    level, climb = {"small": (rim - 4.2, 3.8), "moderate": (base - 3.0, 4.5), "large": (base - 11.5, 5.5)}[size]
     reach = np.clip(chest.cage - X * side, 0, None)
     inner = np.clip(X * side - 2.0, 0, None)
     surface = np.float32(level) - np.float32(climb) * np.exp(-reach / np.float32(2.2))
@@ -112,16 +114,17 @@ def _effusion(chest: Chest, exposure: Exposure, side: int, size: str) -> Mark:
         # What is left of the lung above a large effusion is squeezed.
         haze += np.float32(0.1) * _half(side)
     _fill(chest, np.maximum(fluid, haze))
+    # It pushes lung and diaphragm away, so that more lies in the beam than the lung whose place it took.
+    chest.solid += np.float32(2.5) * fluid * np.clip(chest.depth / 6, 0, 1) * chest.open
     wall = float(np.interp(level, Y[:, 0], chest.cage[:, 0]))
-    inside = wall - 9.0 if size == "small" else 2.0
-    left, right = sorted((side * inside, side * (wall + 0.3)))
+    left, right = sorted((side * 2.0, side * (wall + 0.3)))
     return Mark(left=left, top=level - climb * 0.8, right=right, bottom=rim + 0.4)
 
 
 def _pneumothorax(chest: Chest, side: int, size: str) -> Mark:
     knots, dense = {
-        "small": ([(4.6, 3.0), (7, 2.9), (10, 2.0), (14, 1.1), (18, 0.35), (22, -0.6), (45, -0.6)], 1.12),
-        "moderate": ([(4.6, 5.2), (8, 4.6), (12, 3.6), (18, 2.6), (25, 2.0), (31, 1.2), (36, 0.6), (45, 0.6)], 1.35),
+        "small": ([(4.6, 3.6), (7, 3.5), (10, 2.7), (14, 1.7), (18, 0.8), (22, -0.5), (45, -0.6)], 1.15),
+        "moderate": ([(4.6, 5.8), (8, 5.2), (12, 4.4), (18, 3.5), (25, 2.9), (31, 2.2), (36, 1.2), (45, 1.2)], 1.45),
         "large": ([(4.6, 9.0), (8, 8.4), (12, 7.4), (18, 6.6), (25, 6.8), (31, 7.2), (36, 7.6), (45, 7.6)], 2.0),
     }[size]
     gap = curve(Y, knots)
@@ -145,22 +148,22 @@ def _pneumothorax(chest: Chest, side: int, size: str) -> Mark:
 
 
 def _nodule(chest: Chest, rng: np.random.Generator, side: int, finding: Finding) -> Mark:
-    radius = {"small": 0.55, "moderate": 0.95, "large": 1.4}[finding.size] * rng.uniform(0.95, 1.05)
+    radius = NODULE_RADII[finding.size] * rng.uniform(0.95, 1.05)
     top, bottom = ZONES[finding.place]
     y = rng.uniform(top, bottom)
     wall = float(np.interp(y, Y[:, 0], chest.cage[:, 0]))
     # Clear of the heart, which reaches further to the left.
     inner = 4.5 if y < 14 or side < 0 else 6.0 + (2.6 if y > 20 else 0.0)
-    x = side * rng.uniform(max(inner, 0.5 * wall), 0.82 * wall)
+    x = side * rng.uniform(max(inner, 0.52 * wall), 0.75 * wall)
     ball = dome(x, y, radius, radius * rng.uniform(0.9, 1.08), turned=rng.uniform(0, 90))
     wisp = cloud(x, y, radius * 1.5, radius * 1.5) * np.float32(0.25)
-    chest.solid += np.float32(3.0 * radius**0.6) * (ball + wisp)
+    chest.solid += np.float32(4.0 * radius**0.6) * (ball + wisp)
     reach = radius * 1.25
     return Mark(left=x - reach, top=y - reach, right=x + reach, bottom=y + reach)
 
 
 def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: Finding) -> Mark:
-    grown = {"small": 0.62, "moderate": 0.85, "large": 1.1}[finding.size]
+    grown = {"small": 0.85, "moderate": 1.05, "large": 1.25}[finding.size]
     x, y, rx, ry = {
         "upper": (7.2, 12.2, 5.2, 4.6),
         "middle": (7.6, 22.8, 5.6, 4.0),
@@ -168,8 +171,8 @@ def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: F
     }[finding.place]
     if side > 0 and finding.place != "upper":
         x += 1.8
-    x = side * x + rng.normal(0, 0.4)
-    y += rng.normal(0, 0.4)
+    x = side * x + rng.normal(0, 0.25)
+    y += rng.normal(0, 0.25)
     rx, ry = rx * grown, ry * grown
     ragged = np.float32(0.26) * mottle(rng, (12, 24, 48))
     blob = step(np.float32(1.0) - ((X - np.float32(x)) / rx) ** 2 - ((Y - np.float32(y)) / ry) ** 2 + ragged, 1.9)
@@ -178,14 +181,14 @@ def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: F
         blob *= 1 - step(Y - np.float32(16.6) - np.float32(0.03) * X, 0.3)
     if finding.place == "middle" and side < 0:
         blob *= step(Y - np.float32(17.4) - np.float32(0.03) * X, 0.3)
-    dense = np.float32({"small": 0.70, "moderate": 0.72, "large": 0.78}[finding.size])
-    patch = blob * dense * (1 + np.float32(0.12) * mottle(rng, (30, 60)))
+    dense = np.float32({"small": 0.86, "moderate": 0.9, "large": 0.93}[finding.size])
+    patch = blob * dense * (1 + np.float32(0.06) * mottle(rng, (30, 60)))
     sheet = Sheet()
     hilum = (side * 3.2, 15.4)
     angle = np.degrees(np.arctan2(hilum[1] - y, abs(x) - abs(hilum[0])))
     roots = [(angle + spread, 0.62) for spread in (-22, -4, 14, 30)]
     draw_branches(sheet, branches(rng, hilum, side, roots=roots, finest=0.2), thickest=0.5)
-    patch = patch * (1 - np.float32(0.4) * sheet.field(blur=0.2) * step(blob - np.float32(0.5), 0.4))
+    patch = patch * (1 - np.float32(0.32) * sheet.field(blur=0.2) * step(blob - np.float32(0.5), 0.4))
     _fill(chest, patch)
     wall = float(np.interp(y, Y[:, 0], chest.cage[:, 0]))
     left, right = max(x - rx, -wall), min(x + rx, wall)
@@ -193,14 +196,14 @@ def _consolidation(chest: Chest, rng: np.random.Generator, side: int, finding: F
 
 
 def _edema(chest: Chest, rng: np.random.Generator, size: str) -> Mark:
-    strength = {"small": 0.17, "moderate": 0.30, "large": 0.44}[size]
+    strength = {"small": 0.26, "moderate": 0.40, "large": 0.54}[size]
     patches = 1 + np.float32(0.15) * mottle(rng, (12, 24, 48))
     wings = sum(
         (cloud(side * 5.6, 17.6, 4.6, 6.6) + np.float32(0.75) * cloud(side * 6.6, 23.0, 5.2, 5.2) for side in (-1, 1)),
         np.zeros_like(chest.air),
     )
     haze = np.float32(strength) * (np.clip(wings, 0, 1.15) * patches + np.float32(0.22))
-    chest.density = chest.density + np.clip(haze, 0, 0.62) * (1 - LUNG_DENSITY)
+    chest.density = chest.density + np.clip(haze, 0, 0.7) * (1 - LUNG_DENSITY)
     fine = mottle(rng, (110, 180)) * np.clip(chest.air / 8, 0, 1)
     chest.solid += np.float32(0.45 * strength) * fine * np.clip(wings + 0.3, 0, 1)
     lines = Sheet()

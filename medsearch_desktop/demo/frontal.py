@@ -117,11 +117,11 @@ def _tissue(person: Person, exposure: Exposure) -> Field:
         # The folds of the armpits run down into the side of the chest.
         tissue += 1.6 * dome(side * 15.6, 13.5, 2.2, 6.0, turned=side * 12.0)
     if person.sex == "F":
-        size, sag = rng.uniform(0.8, 1.25), rng.uniform(-1.0, 2.0)
+        size, sag = rng.uniform(0.85, 1.1), rng.uniform(-0.5, 1.0)
         low = 25.5 + sag + (1.2 if exposure.view == "AP" else 0)
         for side in (-1, 1):
             cup = dome(side * 8.8, low, 6.6, 6.2 * size, turned=side * 12.0)
-            tissue += np.float32(2.9 * size) * cup * step(Y - np.float32(low - 1.0), 11.0)
+            tissue += np.float32(2.3 * size) * cup * step(Y - np.float32(low - 1.0), 11.0)
     # The abdomen is fuller than the chest above it and swallows nearly all of the beam.
     body: Field = tissue * (1 + np.float32(0.05) * step(Y - np.float32(34), 8.0))
     return body

@@ -25,7 +25,7 @@ from medsearch_desktop.demo.anatomy import (
     spline,
     step,
 )
-from medsearch_desktop.demo.disease import ZONES
+from medsearch_desktop.demo.disease import NODULE_RADII, ZONES
 from medsearch_desktop.demo.truth import Finding
 from medsearch_desktop.demo.vessels import branches, draw_branches
 
@@ -205,11 +205,11 @@ def _apply(
         line = np.exp(-((gap / np.float32(0.14)) ** 2)) * np.float32(0.9) * np.clip(airs[sides[0]] / 4, 0, 1)
         return Mark(left=-10.5, top=4.5, right=4.0, bottom=26.0), line
     if finding.name == "Nodule":
-        radius = {"small": 0.55, "moderate": 0.95, "large": 1.4}[finding.size] * rng.uniform(0.95, 1.05)
+        radius = NODULE_RADII[finding.size] * rng.uniform(0.95, 1.05)
         top, bottom = ZONES[finding.place]
         y = rng.uniform(top, bottom)
         x = rng.uniform(-4.5, -1.5) if y < 14 else rng.uniform(2.6, 6.8)
-        ball = np.float32(3.4 * radius**0.6) * dome(x, y, radius, radius)
+        ball = np.float32(4.2 * radius**0.6) * dome(x, y, radius, radius)
         reach = radius * 1.25
         return Mark(left=x - reach, top=y - reach, right=x + reach, bottom=y + reach), ball
     if finding.name == "Consolidation":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from medsearch_desktop.demo.truth import Finding
 
-NODULE_MM = {"small": 11, "moderate": 19, "large": 28}
+NODULE_MM = {"small": 15, "moderate": 23, "large": 30}
 _LOBES = {
     ("right", "upper"): "right upper lobe",
     ("right", "middle"): "right middle lobe",
@@ -164,11 +164,11 @@ def noun_phrase(finding: Finding) -> str:
 
 
 def with_article(finding: Finding) -> str:
-    """Return the noun phrase as a sentence needs it: "an 11 mm nodule", but "mild cardiomegaly"."""
+    """Return the noun phrase as a sentence needs it: "a 15 mm nodule", but "mild cardiomegaly"."""
     phrase = noun_phrase(finding)
     if finding.name in ("Cardiomegaly", "Edema", "Consolidation") or finding.side == "bilateral":
         return phrase
-    return f"{'an' if phrase.startswith('11') else 'a'} {phrase}"
+    return f"a {phrase}"
 
 
 def details(finding: Finding) -> tuple[str, ...]:
