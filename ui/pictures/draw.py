@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medsearch_desktop import open_library
 
-QUERY = "present:pneumothorax AND NOT effusion view:PA"
+QUERY = 'impression:"large right pleural effusion" view:PA'
 SIZE, GAP, CAPTION = 300, 12, 96
 BACKGROUND, TEXT, FAINT = (24, 26, 30), (222, 224, 228), (140, 146, 156)
 
