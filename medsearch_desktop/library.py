@@ -228,12 +228,12 @@ class Library:
             self.vectors, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None
         )
         rows = self.catalogue.images(found.numbers)
-        documents = self.catalogue.study_documents(row.study_uid for row in rows.values())
-        cards = self._cards(documents.values())
+        packed = self.fulltext.study_cards(row.study_uid for row in rows.values())
+        cards = {study_uid: Card.unpack(card) for study_uid, card in packed.items()}
         hits = []
         for number, score in zip(found.numbers.tolist(), found.scores.tolist(), strict=True):
             row = rows[number]
-            card = cards.get(documents[row.study_uid])
+            card = cards.get(row.study_uid)
             hits.append(
                 VisualHit(
                     image_id=row.image_id,
@@ -242,7 +242,7 @@ class Library:
                     report_id=card.report_id if card else None,
                     modality=row.modality,
                     view_position=row.view_position,
-                    study_date=row.study_date,
+                    study_date=card.study_date if card else None,
                     path=row.path,
                     thumbnail=str(self.thumbnails.path(row.image_id)),
                     impression=card.impression if card else "",

@@ -113,7 +113,7 @@ CHOICES: dict[str, tuple[str, str]] = {
 }
 
 FILTERS: tuple[Filter, ...] = (
-    _keyword("modality", "se.modality", "modality", "Modality: modality:CR", "mod"),
+    _keyword("modality", "i.modality", "modality", "Modality: modality:CR", "mod"),
     _keyword("view", "i.view_position", "view", "View position: view:PA", "view_position", "projection"),
     _keyword("body", "se.body_part", "body part", "Body part: body:chest", "body_part", "bodypart", "part"),
     _keyword("laterality", "se.laterality", "laterality", "Side: laterality:L", "side"),

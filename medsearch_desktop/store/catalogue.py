@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ class ImageRow:
     frame: int
     modality: str
     view_position: str
-    study_date: date | None
     pixel_error: str
 
 
@@ -133,14 +131,14 @@ class Catalogue:
 
     def image(self, image_id: str) -> ImageRow | None:
         """Return the image of that identifier, or None."""
-        rows = self._images("i.image_id = $id", id=image_id)
+        rows = self._images("image_id = $id", id=image_id)
         return rows[0] if rows else None
 
     def images(self, image_nos: NDArray[np.int64]) -> dict[int, ImageRow]:
         """Return images by number."""
         if not len(image_nos):
             return {}
-        return {row.image_no: row for row in self._images(f"i.image_no IN ({_literal(image_nos)})")}
+        return {row.image_no: row for row in self._images(f"image_no IN ({_literal(image_nos)})")}
 
     def vectors(self, model_id: str, *, image_nos: NDArray[np.int64] | None = None) -> Iterator[tuple[Any, Any]]:
         """Yield (image numbers (n,), vectors (n, 1024) float32) in ascending order, in blocks.
@@ -208,15 +206,6 @@ class Catalogue:
             for row in self._database.read(_DOCUMENTS, numbers=block):
                 yield _document(row)
 
-    def study_documents(self, study_uids: Iterable[str]) -> dict[str, int]:
-        """Return the doc_no of the first report of each study, or of the study itself where it has none."""
-        rows = self._read(
-            "SELECT study_uid, coalesce(min(report_no) * 2, any_value(study_no) * 2 + 1) FROM studies"
-            " LEFT JOIN reports USING (study_uid) WHERE study_uid IN (SELECT unnest($uids)) GROUP BY study_uid",
-            uids=sorted(set(study_uids)),
-        )
-        return dict(rows)
-
     def document_studies(self, doc_nos: NDArray[np.int64]) -> list[str]:
         """Return the StudyInstanceUIDs of documents, without those that have none."""
         rows = self._database.read(
@@ -249,8 +238,7 @@ class Catalogue:
 
     def _images(self, where: str, **parameters: Any) -> list[ImageRow]:
         rows = self._read(
-            "SELECT i.image_no, i.image_id, i.study_uid, i.path, i.frame, se.modality, i.view_position, s.study_date,"
-            " i.pixel_error FROM images i JOIN studies s USING (study_uid) JOIN series se USING (series_uid)"
+            "SELECT image_no, image_id, study_uid, path, frame, modality, view_position, pixel_error FROM images"
             f" WHERE {where}",
             **parameters,
         )

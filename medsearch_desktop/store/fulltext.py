@@ -167,8 +167,8 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
-def _card(searcher: tantivy.Searcher, doc_no: int) -> bytes | None:
-    hits = searcher.search(Query.term_query(_schema(), "doc_no", doc_no, "basic"), 1, count=False).hits
+def _card(searcher: tantivy.Searcher, query: Query) -> bytes | None:
+    hits = searcher.search(query, 1, count=False, order_by_field="doc_no", order=Order.Asc).hits
     return bytes(searcher.doc(hits[0][1]).get_first("card") or b"") if hits else None
 
 
@@ -584,9 +584,19 @@ class FulltextIndex:
         searcher = self._view.searcher
         found: dict[int, bytes] = {}
         for doc_no in doc_nos:
-            packed = self._ask(partial(_card, searcher, doc_no))
-            if packed is not None:
+            query = Query.term_query(_schema(), "doc_no", doc_no, "basic")
+            if (packed := self._ask(partial(_card, searcher, query))) is not None:
                 found[doc_no] = packed
+        return found
+
+    def study_cards(self, study_uids: Iterable[str]) -> dict[str, bytes]:
+        """Return the card of each study's first report, or of the study itself where it has none."""
+        searcher = self._view.searcher
+        found: dict[str, bytes] = {}
+        for study_uid in set(study_uids):
+            query = keyword("study_uid", keyword_key(study_uid))
+            if (packed := self._ask(partial(_card, searcher, query))) is not None:
+                found[study_uid] = packed
         return found
 
     def matching(self, query: Query) -> npt.NDArray[np.int64]:

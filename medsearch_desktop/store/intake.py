@@ -303,6 +303,7 @@ class Intake:
             "frame",
             "number_of_frames",
             "instance_number",
+            "modality",
             "sop_class_uid",
             "transfer_syntax_uid",
             "view_position",

@@ -69,6 +69,7 @@ CREATE TABLE images (
     frame            INTEGER NOT NULL,
     number_of_frames INTEGER NOT NULL,
     instance_number  INTEGER,
+    modality         VARCHAR NOT NULL, -- as in its series: an answer shows it, and a join would cost 2 ms
     sop_class_uid    VARCHAR NOT NULL,
     transfer_syntax_uid VARCHAR NOT NULL,
     view_position    VARCHAR NOT NULL,

@@ -59,8 +59,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyCon
                 "INSERT INTO series VALUES (?, ?, ?, 1, '', ?, ?, ?)", [f"{uid}.{at}", uid, modality, body, side, maker]
             )
             connection.execute(
-                "INSERT INTO images VALUES (?, ?, ?, ?, ?, '', 0, 1, 1, '', '', ?, 1, 1, 8, '', '')",
-                [image_no, f"{uid}.{at}.1", f"{uid}.{at}.1", uid, f"{uid}.{at}", view],
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?, '', 0, 1, 1, ?, '', '', ?, 1, 1, 8, '', '')",
+                [image_no, f"{uid}.{at}.1", f"{uid}.{at}.1", uid, f"{uid}.{at}", modality, view],
             )
             image_no += 1
         targets = {"study": uid, "series": f"{uid}.0", "image": f"{uid}.0.1", "report": f"R{number}"}
