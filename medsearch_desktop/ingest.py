@@ -81,6 +81,7 @@ class _Run:
     settled: int = 0
     waiting: list[tuple[Work, Change]] = field(default_factory=list)
     ready: list[tuple[Outcome, str, tuple[bytes | None, ...]]] = field(default_factory=list)
+    touched: list[tuple[SourceFile, int]] = field(default_factory=list)
 
     def count(self, what: str, path: str) -> None:
         self.counts[what] += 1
@@ -299,8 +300,7 @@ class Ingest:
         file, row = work.file, run.rows.get(work.file.path)
         if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
             # Still nothing to index; what it holds instead was never looked at closely.
-            self._intake.touch([file], checked_ns=work.checked_ns)
-            run.count("ignored" if row.state == IGNORED else "unchanged", file.path)
+            self._keep(work, row, run)
             return
         if not file.sha256:
             self._take(work, Change.NEW if row is None else Change.CHANGED, run)
@@ -308,8 +308,7 @@ class Ingest:
         verdict = run.changes.settle(file)
         self._hand_over(verdict.known, verdict.heir, run)
         if verdict.change is Change.UNCHANGED and row is not None and row.state != METADATA:
-            self._intake.touch([file], checked_ns=work.checked_ns)
-            run.count("ignored" if row.state == IGNORED else "unchanged", file.path)
+            self._keep(work, row, run)
         elif verdict.change is Change.DUPLICATE and not _own_report(work, verdict):
             outcome = Outcome(file, DUPLICATE, work.checked_ns, held_by=self._holder(verdict.other, run))
             self._put(outcome, "duplicates", run)
@@ -325,6 +324,13 @@ class Ingest:
             if not work.drawn:
                 work = self._draw(file, work.checked_ns, _content(file))
             self._take(work, verdict.change, run)
+
+    def _keep(self, work: Work, row: FileRow, run: _Run) -> None:
+        """Leave the records of a file whose content is as it was; only its times are noted."""
+        run.touched.append((work.file, work.checked_ns))
+        run.count("ignored" if row.state == IGNORED else "unchanged", work.file.path)
+        if len(run.touched) >= HEADERS_PER_COMMIT:
+            self._commit(run)
 
     def _take(self, work: Work, change: Change, run: _Run) -> None:
         if any(tensor is not None for tensor in work.tensors):
@@ -364,6 +370,8 @@ class Ingest:
             self._commit(run)
 
     def _commit(self, run: _Run) -> None:
+        touched, run.touched = run.touched, []
+        self._intake.touch(touched)
         ready, run.ready = run.ready, []
         if ready:
             settled = self._intake.write(

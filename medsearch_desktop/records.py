@@ -295,7 +295,8 @@ class IngestSummary:
     """What an ingest did. The first seven numbers count files; `images` and `reports` count records written.
 
     `discovered` is the sum of indexed, unchanged, updated, duplicates, failed and `ignored` (files
-    of other kinds); `removed` counts files that were known and are gone.
+    of other kinds); `removed` counts files that were known and are gone. A copy that takes over
+    from a file that was removed is counted once more, for what it then is.
     """
 
     discovered: int = 0

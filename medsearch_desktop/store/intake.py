@@ -110,22 +110,19 @@ class Intake:
             scanned=scanned_ns,
         )
 
-    def touch(self, files: Iterable[SourceFile], *, checked_ns: int) -> None:
-        """Commit new sizes and times of files whose content is as it was."""
-        rows = list(files)
-        if not rows:
+    def touch(self, files: Sequence[tuple[SourceFile, int]]) -> None:
+        """Commit new sizes and times of files whose content is as it was, each with when it was read, in ns."""
+        if not files:
             return
-        with self._database.transaction():
-            paths = [stored_path(f.path) for f in rows]
-            self._write(
-                "UPDATE files SET size = n.size, mtime_ns = n.mtime_ns, checked_ns = $checked FROM (SELECT"
-                " unnest($paths) AS path, unnest($sizes) AS size, unnest($mtimes) AS mtime_ns) n"
-                " WHERE files.path = n.path",
-                paths=paths,
-                sizes=[f.size for f in rows],
-                mtimes=[f.mtime_ns for f in rows],
-                checked=checked_ns,
-            )
+        self._write(
+            "UPDATE files SET size = n.size, mtime_ns = n.mtime_ns, checked_ns = n.checked_ns FROM (SELECT"
+            " unnest($paths) AS path, unnest($sizes) AS size, unnest($mtimes) AS mtime_ns, unnest($checked) AS"
+            " checked_ns) n WHERE files.path = n.path",
+            paths=[stored_path(file.path) for file, _ in files],
+            sizes=[file.size for file, _ in files],
+            mtimes=[file.mtime_ns for file, _ in files],
+            checked=[checked_ns for _, checked_ns in files],
+        )
 
     def link_reports(self, links: Sequence[tuple[str, str | None, LinkRule | None]]) -> None:
         """Commit the studies that reports belong to: (report_id, study_uid, rule) each."""
