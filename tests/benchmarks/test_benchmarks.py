@@ -79,7 +79,9 @@ def test_the_demo_is_judged_for_every_finding_it_shows(found: dict[str, Any]) ->
     for case in (demo["overall"], *demo["by_finding"].values()):
         low, high = case["interval"]
         assert 0 <= low <= case["precision"] <= high <= 1
-        assert 0 < case["chance"] < 1
+        # Of a finding that one patient alone has, there is nothing to find with other patients.
+        assert 0 <= case["chance"] < 1
+    assert demo["overall"]["chance"] > 0
 
 
 def test_first_answers_and_searches_were_measured_in_a_library_of_the_size_asked_for(found: dict[str, Any]) -> None:
