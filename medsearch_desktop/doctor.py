@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
-import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
@@ -40,12 +40,11 @@ class Check:
 
 def examine(config: Config) -> list[Check]:
     """Run all checks and return their outcomes; none raises."""
-    bench = Workbench(config)
     checks: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("program", _program),
         ("decoders", _decoders),
-        ("model", lambda: _model(bench)),
-        ("language", lambda: _language(bench)),
+        ("model", lambda: _model(Workbench(config))),
+        ("language", lambda: _language(Workbench(config))),
         ("disk", lambda: _disk(config)),
         ("library", lambda: _library(config)),
         ("network", _network),
@@ -53,7 +52,9 @@ def examine(config: Config) -> list[Check]:
     found = []
     for name, check in checks:
         try:
-            found += list(check())
+            # One by one: what was seen before a check broke off is part of the page.
+            for row in check():
+                found.append(row)
         except MedSearchError as error:
             found.append(Check(name, FAILURE, str(error), error.remedy))
     return found
@@ -155,12 +156,8 @@ def _library(config: Config) -> Iterator[Check]:
 
 
 def _network() -> Iterator[Check]:
-    try:
-        import psutil
-
-        own = [c for c in psutil.Process().net_connections("inet") if c.status != "NONE"]
-        seen = f"{len(own)} sockets are open" if own else "no socket is open"
-        yield Check("network", WARNING if own else OK, f"{seen} in this process; nothing is sent anywhere")
-    except ImportError:
-        yield Check("network", OK, "sockets were not counted (psutil is not installed); nothing is sent anywhere")
-    yield Check("network", OK, f"IPv6 loopback {'available' if socket.has_ipv6 else 'absent'}; sync is not configured")
+    own = [c for c in psutil.Process().net_connections("inet") if c.status != psutil.CONN_NONE]
+    if own:
+        yield Check("network", WARNING, f"{len(own)} sockets are open in this process, which needs none")
+    else:
+        yield Check("network", OK, "no socket is open in this process; sync is not configured")

@@ -232,7 +232,9 @@ class Library:
         cards = {study_uid: Card.unpack(card) for study_uid, card in packed.items()}
         hits = []
         for number, score in zip(found.numbers.tolist(), found.scores.tolist(), strict=True):
-            row = rows[number]
+            # An index that a full disk kept from learning may still know what is gone.
+            if (row := rows.get(number)) is None:
+                continue
             card = cards.get(row.study_uid)
             hits.append(
                 VisualHit(
@@ -362,6 +364,8 @@ class Library:
         none = np.empty(0, np.int64)
         if self.vectors.watermark == 0:
             last = self.catalogue.last_change()
+            # What a filling that was cut off has left may be gone from the database since.
+            self.vectors.reset()
             for numbers, vectors in self.catalogue.vectors(model_id):
                 self.vectors.update(numbers, vectors, removed=none, watermark=0)
             self.vectors.update(none, np.empty((0, self._model.dim), np.float32), removed=none, watermark=last)

@@ -327,3 +327,47 @@ def test_source_files_are_never_touched(library: Library, department: Path) -> N
     library.ingest([department])
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in department.rglob("*") if path.is_file()}
     assert before == after
+
+
+def test_a_film_renamed_over_another_replaces_it(library: Library, department: Path) -> None:
+    library.ingest([department])
+    first, second = sorted(department.rglob("image*.dcm"))[:2]
+    (numbers,) = library._database.read("SELECT image_no FROM images WHERE path = $path", {"path": str(second)})
+    second.replace(first)
+    library.ingest([department])
+    rows = library._database.read("SELECT path, image_no FROM images WHERE study_uid = $uid", {"uid": uid(1, 1)})
+    assert rows == [(str(first), *numbers)]
+    assert library.catalogue.image(uid(1, 1, 1)) is None
+    consistent(library)
+
+
+def test_two_films_that_change_places_are_both_kept(library: Library, department: Path) -> None:
+    library.ingest([department])
+    first, second = sorted(department.rglob("image*.dcm"))[:2]
+    aside = department.parent / "aside"
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    library.ingest([department])
+    places = {image_id: library.catalogue.image(image_id).path for image_id in (uid(1, 1, 1), uid(1, 1, 2))}
+    assert places == {uid(1, 1, 1): str(second), uid(1, 1, 2): str(first)}
+    consistent(library)
+
+
+def test_a_broken_film_is_known_again_when_the_sound_one_goes(library: Library, department: Path) -> None:
+    film = min(department.rglob("image1.dcm"))
+    broken = department / "broken.dcm"
+    broken.write_bytes(film.read_bytes()[:-4000])
+    sound = department.parent / "sound.dcm"
+    film.rename(sound)
+    library.ingest([department])
+    assert library.catalogue.image(uid(1, 1, 1)).path == str(broken)
+    sound.rename(film)
+    library.ingest([department])
+    assert library.catalogue.image(uid(1, 1, 1)).path == str(film)
+    film.unlink()
+    library.ingest([department])
+    image = library.catalogue.image(uid(1, 1, 1))
+    assert image is not None
+    assert image.path == str(broken)
+    assert image.pixel_error

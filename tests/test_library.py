@@ -259,3 +259,26 @@ with open_library({str(tmp_path / "own")!r}, create=True) as library:
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["4", "1"]
+
+
+def test_an_index_that_lags_behind_leaves_out_what_is_gone(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=6)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        # As on a full disk: the database has learnt of the removal, the index could not.
+        library._intake.remove([str(min(source.rglob("image2.dcm")))])
+        hits = library.similar(uid(1, 1, 1), k=50).hits
+        assert uid(1, 1, 2) not in {hit.image_id for hit in hits}
+        assert len(hits) == 10
+
+
+def test_an_index_whose_filling_was_cut_off_is_filled_from_the_start(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=4)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        library.vectors.reset()
+        numbers, vectors = next(library.catalogue.vectors(library.model.model_id))
+        library.vectors.update(numbers[:4], vectors[:4], removed=numbers[:0], watermark=0)
+        library._intake.remove([str(min(source.rglob("image2.dcm")))])
+    with open_library(tmp_path / "library") as library:
+        assert library.vectors.count == library.totals().vectors == 7

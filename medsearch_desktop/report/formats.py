@@ -36,7 +36,6 @@ _MAGIC = (
 )
 _REMEDY = "Export the report as plain text"
 _SAMPLE = 65_536
-_SNIFF = 4_096
 # English and Western European text keeps non-ASCII bytes rare; above this share the encoding has to be guessed.
 _WESTERN_SHARE = 0.12
 _CONTROL_SHARE = 0.02
@@ -44,7 +43,6 @@ _NEW_LINES = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\x00\ufeff\u00ad\u200b\u2060]")
 _CONTROLS = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
@@ -89,40 +87,25 @@ def clean_text(text: str) -> str:
     return _LONE_SURROGATES.sub("\ufffd", text)
 
 
-def looks_like_report(head: bytes) -> bool:
-    """Return whether the first few KB of a file are text with words in it; cheap, never raises.
-
-    `head` may end within a character. It says nothing of what the words mean.
-    """
-    head = head[:_SNIFF]
-    if not head or _binary_kind(head):
-        return False
-    encoding = _encoding(head, partial=True)
-    if encoding is None:
-        return False
-    text = head.decode(encoding, errors="ignore")
-    return not _is_junk(text) and len(_WORD.findall(text)) >= 2
-
-
 def _binary_kind(data: bytes) -> str:
     if data[128:132] == b"DICM":
         return "a DICOM file"
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
 
 
-def _encoding(data: bytes, *, partial: bool = False) -> str | None:
+def _encoding(data: bytes) -> str | None:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return encoding
     wide = _wide_encoding(data)
     if wide:
         return wide
-    if _decodes(data, "utf-8", partial=partial):
+    if _decodes(data, "utf-8", partial=False):
         return "utf-8"
     high = sum(byte >= 0x80 for byte in data[:_SAMPLE])
     if high <= _WESTERN_SHARE * min(len(data), _SAMPLE):
         # The five bytes that cp1252 leaves free are controls in Latin-1.
-        return "cp1252" if _decodes(data, "cp1252", partial=partial) else "latin-1"
+        return "cp1252" if _decodes(data, "cp1252", partial=False) else "latin-1"
     if b"\x00" in data[:_SAMPLE]:
         return None
     return _guessed(data)

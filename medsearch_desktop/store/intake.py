@@ -175,6 +175,8 @@ class Intake:
         for outcome in outcomes:
             if not outcome.moved_from:
                 continue
+            # Whatever this path held before was written over; in order, for an heir may have taken it just now.
+            self._drop_records([outcome.file.path])
             names = {"old": stored_path(outcome.moved_from), "new": stored_path(outcome.file.path)}
             # A report's place may be what joins it to its study: it has to be joined anew.
             studies = self._write("SELECT study_uid FROM reports WHERE path = $old", old=names["old"])
@@ -232,13 +234,13 @@ class Intake:
         holders = {image_id: path for image_id, path, error, *_ in held if not error}
         # Of a broken and a sound file of one image the sound one is the image, whichever came first.
         broken = {image_id: path for image_id, path, error, *_ in held if error}
-        displaced: set[str] = set()
+        displaced: dict[str, str] = {}
         settled: dict[int, Outcome] = {}
         for place, outcome in sorted(enumerate(outcomes), key=lambda item: any(i.pixel_error for i in item[1].images)):
             path = stored_path(outcome.file.path)
             sound = not any(image.pixel_error for image in outcome.images)
             if sound:
-                displaced |= {broken.pop(i.image_id) for i in outcome.images if i.image_id in broken}
+                displaced |= {broken.pop(i.image_id): path for i in outcome.images if i.image_id in broken}
             rivals = {**holders, **broken}
             rival = next((image for image in outcome.images if image.image_id in rivals), None)
             if rival is not None:
@@ -254,6 +256,9 @@ class Intake:
             settled[place] = outcome
         if displaced:
             self._drop_records_stored(sorted(displaced))
+            for old, new in displaced.items():
+                # It stays listed as broken, and has its records back when the sound file goes.
+                self._write("UPDATE files SET state = 'duplicate', held_by = $new WHERE path = $old", old=old, new=new)
         return [settled[place] for place in range(len(outcomes))]
 
     def _insert_files(self, outcomes: Sequence[Outcome]) -> None:

@@ -91,8 +91,9 @@ class VectorIndex:
     def reset(self) -> None:
         """Drop everything; the watermark is 0 again."""
         self._unmap()
-        self._remove_files()
-        self._write_sidecar(_Sidecar(model_id=self._sidecar.model_id, dim=self._dim))
+        with writing_to(self._folder):
+            self._remove_files()
+            self._write_sidecar(_Sidecar(model_id=self._sidecar.model_id, dim=self._dim))
         self._map()
 
     def update(self, numbers: Numbers, vectors: Vectors, *, removed: Numbers, watermark: int) -> None:

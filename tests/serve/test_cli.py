@@ -273,3 +273,13 @@ def test_output_into_a_closed_pipe_is_no_error(home: Path) -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_doctor_tells_of_a_model_that_is_not_there_and_goes_on(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEARCH_MODEL", "no-such-model")
+    answer = ask(capsys, "doctor", "--library", home / "library", status=1)
+    assert not answer["ok"]
+    assert any(check["name"] == "model" and check["state"] == "failure" for check in answer["checks"])
+    assert any(check["name"] == "network" for check in answer["checks"])
