@@ -283,3 +283,13 @@ def test_doctor_tells_of_a_model_that_is_not_there_and_goes_on(
     assert not answer["ok"]
     assert any(check["name"] == "model" and check["state"] == "failure" for check in answer["checks"])
     assert any(check["name"] == "network" for check in answer["checks"])
+
+
+@pytest.mark.parametrize("studies", ["1", "3"])
+def test_the_smallest_demo_has_its_two_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], studies: str
+) -> None:
+    answer = ask(capsys, "demo", "--no-window", "--studies", studies, "--library", tmp_path / "demo")
+    assert answer["ingest"]["images"] > int(studies)
+    assert Path(answer["library"]).is_dir()
+    assert {"search", "similar"} <= set(answer)
