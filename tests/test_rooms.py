@@ -18,11 +18,12 @@ ALLOWED: dict[str, set[str] | None] = {
     "demo": set(),
     "store": set(),
     "search": {"store"},
-    "serve": {"library", "workbench", "doctor", "demo", "report", "search", ""},
+    "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
     "ingest": {"source", "image", "report", "store"},
     "workbench": {"source", "image", "report"},
     "library": {"source", "image", "report", "store", "search", "ingest", "workbench"},
     "doctor": {"image", "library", "workbench"},
+    "registry": {"image"},
     "records": set(),
     "errors": set(),
     "config": set(),
@@ -35,6 +36,7 @@ SOLE_IMPORTERS = {
     "hnswlib": "store/vectors.py",
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
+    "cryptography": "image/signing.py",
 }
 
 

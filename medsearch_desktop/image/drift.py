@@ -1,4 +1,4 @@
-"""Does an exported network still compute what the trained one does: both are shown the same made-up films."""
+"""Does a model compute what it should: it is shown made-up films, alone, together, and beside the trained network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from medsearch_desktop.errors import ModelError
 from medsearch_desktop.image.embed import OnnxEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import to_tensor
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 CHECKED_IMAGES = 64
 LEAST_COSINE = 0.9999
+
+# Seeds and sides of the phantoms of a self-check, and how far apart their vectors are at least, in one value.
+_SELF_CHECKED = ((1, 256), (2, 200), (5, 320))
+_LEAST_SPREAD = 1e-6
 
 
 def phantom(seed: int, *, side: int = 256) -> NDArray[np.uint8]:
@@ -63,3 +68,32 @@ def least_cosine(network: DenseNet121, spec: ModelSpec, images: Sequence[NDArray
         reference = torch.cat(parts).double()
     reference = reference / reference.norm(dim=1, keepdim=True)
     return float((torch.from_numpy(vectors).double() * reference).sum(dim=1).min())
+
+
+def self_check(spec: ModelSpec, *, threads: int = 1) -> float:
+    """Return the lowest cosine between vectors of a few phantoms made alone and made together.
+
+    Shows that a model loads, that it gives vectors with a direction, and that the vector of an image does
+    not depend on its company.
+
+    Raises ModelMissingError or ModelAlteredError when the file is not the manifest's, ModelError when the
+    encoder refuses it, when the cosine is below 0.9999, or when all images get the same vector.
+    """
+    encoder = OnnxEncoder(spec, threads=threads, batch_size=len(_SELF_CHECKED))
+    batch = np.stack([to_tensor(phantom(seed, side=side), spec.preprocessing) for seed, side in _SELF_CHECKED])
+    together = encoder.encode(batch)
+    alone = np.concatenate([encoder.encode(image[None]) for image in batch])
+    cosine = float((together.astype(np.float64) * alone).sum(axis=1).min())
+    if not cosine >= LEAST_COSINE:
+        raise ModelError(
+            f"gives an image another vector in a batch than alone (cosine {cosine:.6f} < {LEAST_COSINE})",
+            item=spec.model_id,
+            remedy="Export the network again, with a free batch and in evaluation mode",
+        )
+    if float(np.ptp(together, axis=0).max()) < _LEAST_SPREAD:
+        raise ModelError(
+            "gives every image the same vector",
+            item=spec.model_id,
+            remedy="Check its weights and how its input is to be scaled (--normalise)",
+        )
+    return cosine

@@ -111,6 +111,13 @@ class OnnxEncoder:
                     item=self.model_id,
                     remedy="Run `medsearch model verify`; with little memory, lower batch_size",
                 ) from error
+            # What a file declares of its output binds nobody.
+            if embedding.shape != (len(part), self.dim):
+                raise ModelError(
+                    f"the network made {embedding.shape} of {len(part)} images, not {(len(part), self.dim)}",
+                    item=self.model_id,
+                    remedy=self.spec.remedy,
+                )
             vectors[start : start + len(part)] = embedding
         return self._normalised(vectors)
 

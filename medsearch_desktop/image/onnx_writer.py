@@ -136,7 +136,7 @@ def build_model(
     else:
         value = graph.add("Flatten", [value], "flatten", axis=1)
         graph.map(value, "embedding", *head)
-    shape = ["batch", stem.in_channels, "height", "width"]
+    shape: list[str | int | None] = ["batch", stem.in_channels, "height", "width"]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

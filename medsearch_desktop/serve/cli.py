@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.serve.models import add_model_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -108,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
 
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
+
+    add_model_commands(commands)
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
