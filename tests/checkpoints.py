@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 
+@cache
 def seeded(seed: int = 7, *, channels: int = 3, head: bool = False) -> Any:
-    """Return a network whose normalisations have statistics, as after some training."""
+    """Return a network whose normalisations have statistics, as after some training; it is not to be changed."""
     import torch
 
     from medsearch_desktop.image.densenet import DenseNet121
@@ -70,3 +72,15 @@ def save(value: Any, path: Path, **options: Any) -> Path:
 
     torch.save(value, path, **options)
     return path
+
+
+def film(*, channels: int = 3, size: int = 64, count: int = 2) -> Any:
+    """Return made-up films (count, channels, size, size), scaled from -1 to 1."""
+    import numpy as np
+    import torch
+
+    from medsearch_desktop.image.drift import phantoms
+    from medsearch_desktop.image.preprocess import Preprocessing, to_tensor
+
+    plain = Preprocessing(size, "squash", (0.5,) * channels, (0.5,) * channels, channels)
+    return torch.from_numpy(np.stack([to_tensor(image, plain) for image in phantoms(count)]))

@@ -8,6 +8,7 @@ Needs torch: whoever imports this file does so at the point of use.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import warnings
@@ -28,7 +29,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 _PARTS = r"(?:conv0|norm0|denseblock[1-4]|transition[1-3]|norm5)\."
 # Done to every kind: a network trained on several processors at once, and the names of before 2018.
 _RENAMES = ((r"^module\.", ""), (r"(\.denselayer\d+\.(?:layers\.)?(?:norm|conv))\.([12])\.", r"\1\2."))
-_SHOWN = 4
+_STEM = "features.conv0.weight"
+_SHOWN_KEYS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,41 +124,39 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     item = str(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelError(f"is larger than {MAX_BYTES >> 30} GiB", item=item, remedy="Save only the state dict")
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                # torch stores without compression: what would unpack to more was not written by it.
-                if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                    raise ModelError(f"unpacks to more than {MAX_BYTES >> 30} GiB", item=item, remedy=_STATE_DICT)
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})", item=item) from error
+    if size > MAX_BYTES:
+        raise ModelError(f"is larger than {MAX_BYTES >> 30} GiB", item=item, remedy=_STATE_DICT)
+    try:
+        # torch stores without compression: what would unpack to more was not written by it.
+        unpacked = _unpacked_bytes(path)
         with warnings.catch_warnings():
             # Of old forms of the file: what counts is whether its tensors can be read.
             warnings.simplefilter("ignore")
-            value = torch.load(path, map_location="cpu", weights_only=True)
+            value = torch.load(path, map_location="cpu", weights_only=True) if unpacked <= MAX_BYTES else None
     except pickle.UnpicklingError as error:
         raise _refused(error, item) from error
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror or error})", item=item) from error
-    # What torch raises of a damaged file depends on where the damage is.
-    except (
-        RuntimeError,
-        EOFError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        ArithmeticError,
-        MemoryError,
-        zipfile.BadZipFile,
-    ) as error:
+    # A damaged file makes torch raise whatever stands at the place of the damage.
+    except Exception as error:
         raise ModelError(
             f"is not a whole torch checkpoint ({_line(error)})", item=item, remedy="Copy or download it again"
         ) from error
+    if unpacked > MAX_BYTES:
+        raise ModelError(f"unpacks to more than {MAX_BYTES >> 30} GiB", item=item, remedy=_STATE_DICT)
     return _state_dict(value, item)
 
 
 _STATE_DICT = "Save the weights alone: torch.save(model.state_dict(), FILE)"
+
+
+def _unpacked_bytes(path: Path) -> int:
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
 
 
 def _refused(error: pickle.UnpicklingError, item: str) -> ModelError:
@@ -193,7 +193,7 @@ def recognise(state: Mapping[str, Tensor], *, item: str) -> Recognised:
     ours = {_renamed(name, _RENAMES): name for name in state}
     lines = [f"{name} {_shape(state[theirs])}" for name, theirs in ours.items()]
     kind = next(kind for kind in KINDS if all(any(re.search(sign, line) for line in lines) for sign in kind.signs))
-    found: dict[str, Tensor] = {}
+    found: dict[str, str] = {}
     left_out: list[str] = []
     for name, theirs in ours.items():
         renamed = _renamed(name, kind.renames)
@@ -201,24 +201,23 @@ def recognise(state: Mapping[str, Tensor], *, item: str) -> Recognised:
             left_out.append(theirs)
         elif renamed in found:
             raise ModelError(
-                f"holds more than one network: {theirs} is one of two for {renamed}",
+                f"holds more than one network: {_shown(theirs)} and {_shown(found[renamed])} are both {renamed}",
                 item=item,
                 remedy="Save the state dict of one of them",
             )
-        else:
-            found[renamed] = state[theirs]
-    stem = found.get("features.conv0.weight")
+        elif not name.endswith("num_batches_tracked"):
+            found[renamed] = theirs
+    stem = state[found[_STEM]] if _STEM in found else None
     channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 3
     if channels not in (1, 3):
         raise ModelError(
             f"its network takes images of {channels} channels, and only 1 and 3 are known", item=item, remedy=_ANOTHER
         )
     with torch.device("meta"):
-        expected = DenseNet121(channels=channels, head="head.weight" in found).state_dict()
-    counters = {name for name in found if name.endswith("num_batches_tracked")}
-    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
-    missing = [name for name in expected if name in needed and name not in found]
-    unknown = [name for name in found if name not in expected and name not in counters]
+        layers = DenseNet121(channels=channels, head="head.weight" in found).state_dict()
+    expected = {name: value for name, value in layers.items() if not name.endswith("num_batches_tracked")}
+    missing = [name for name in expected if name not in found]
+    unknown = [theirs for name, theirs in found.items() if name not in expected]
     if missing or unknown:
         parts = [_listed(missing, "missing"), _listed(unknown, "unexpected")]
         raise ModelError(
@@ -226,10 +225,10 @@ def recognise(state: Mapping[str, Tensor], *, item: str) -> Recognised:
             item=item,
             remedy=_ANOTHER,
         )
-    for name in expected:
-        if name in needed:
-            _check_weight(name, found[name], expected[name], item)
-    return Recognised(kind, channels, {name: found[name] for name in expected if name in needed}, tuple(left_out))
+    ordered = {name: state[found[name]] for name in expected}
+    for name, value in ordered.items():
+        _check_weight(name, value, expected[name], item)
+    return Recognised(kind, channels, ordered, tuple(left_out))
 
 
 _ANOTHER = "Use a DenseNet121 as torchvision, torchxrayvision, CheXNet or MONAI publish it, or an ONNX file"
@@ -244,7 +243,7 @@ def _check_weight(name: str, value: Tensor, expected: Tensor, item: str) -> None
         raise ModelError(
             f"{name} is not a plain array of floating-point numbers", item=item, remedy="Save the model unquantised"
         )
-    if not bool(torch.isfinite(value).all()):
+    if not bool(torch.isfinite(value.float()).all()):
         raise ModelError(
             f"{name} has values that are not finite", item=item, remedy="Its training broke off: take an earlier one"
         )
@@ -263,10 +262,14 @@ def _shape(value: Tensor) -> str:
 def _listed(names: list[str], what: str) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
+    verb = "key is" if len(names) == 1 else "keys are"
+    return f"{len(names)} {verb} {what} ({', '.join(map(_shown, names[:_SHOWN_KEYS]))}{more})"
+
+
+def _shown(name: str) -> str:
     # Keys come from the file: a terminal must not obey them.
-    shown = ", ".join(name[:100] if name.isprintable() else ascii(name[:100]) for name in names[:_SHOWN])
-    return f"{len(names)} keys are {what} ({shown}{more})"
+    return name[:100] if name.isprintable() else ascii(name[:100])
 
 
 def _line(error: BaseException) -> str:

@@ -103,10 +103,12 @@ def build_network(state: Mapping[str, Tensor]) -> DenseNet121:
     """
     stem = state.get("features.conv0.weight")
     channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 3
-    network = DenseNet121(channels=channels, head=any(name.startswith("head.") for name in state))
-    counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    # Without memory of its own: weights that are replaced at once need no random values first.
+    with torch.device("meta"):
+        network = DenseNet121(channels=channels, head=any(name.startswith("head.") for name in state))
+    counters = {name: torch.tensor(0) for name in network.state_dict() if name.endswith("num_batches_tracked")}
     wide = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    network.load_state_dict(counters | wide)
+    network.load_state_dict(counters | wide, assign=True)
     return network.eval()
 
 

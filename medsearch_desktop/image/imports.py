@@ -140,7 +140,7 @@ def _import_checkpoint(
         "opset": onnx_writer.OPSET,
         "source": {"kind": found.kind.name, "sha256": _sha256(path)},
     }
-    notes = (f"{len(found.left_out)} keys of a classifier were left out",) if found.left_out else ()
+    notes = (f"left out, for the vector does not need them: {', '.join(found.left_out)}",) if found.left_out else ()
     return Imported(register_model(content, entry, check=check, folder=folder), found.kind.name, notes)
 
 
