@@ -186,7 +186,7 @@ def _import_onnx(
         try:
             self_check(spec)
         except ModelError as error:
-            remedy = error.remedy
+            remedy = "Give the --size that it was made for, or export it again"
             if file.changes:
                 remedy = "Export it again with a free batch (dynamic_axes) and its weights in one file"
             raise ModelError(error.message, item=str(path), remedy=remedy) from error
