@@ -1,4 +1,4 @@
-"""What training minimises: films of like findings lie together, findings can be read off, and the teacher is followed."""
+"""What training minimises: like films lie together, findings can be read off, and the teacher is followed."""
 
 from __future__ import annotations
 
