@@ -162,25 +162,25 @@ def test_the_imagenet_network_loads_strictly_and_tells_shapes_apart() -> None:
 
 
 def test_the_reading_of_a_film_comes_from_other_patients(pool: Path) -> None:
-    train, films = load("train.__main__"), load("train.films")
+    teaching, films = load("train.reference"), load("train.films")
     chosen = films.read_pool(pool)
-    targets = train.Targets.of(chosen)
+    targets = teaching.Targets.of(chosen)
     patients = [film.patient_id for film in chosen]
     levels = torch.from_numpy(films.pixels(chosen, size=64))
-    reference = train.make_reference(levels, targets, patients)
+    reference = teaching.make_reference(levels, targets, patients)
     mine = [number for number, patient in enumerate(patients) if patient == patients[0]]
     everyone = torch.arange(len(chosen))
     features = reference.features(levels[:, None].float() / 255)
     before = reference.findings(features, everyone)
     # Whatever the patient's own films are labelled, what is read off them stays the same.
     targets.labels[mine] = 1 - targets.labels[mine]
-    after = train.make_reference(levels, targets, patients).findings(features, everyone)
+    after = teaching.make_reference(levels, targets, patients).findings(features, everyone)
     assert torch.allclose(before[mine], after[mine], atol=1e-5)
     assert not torch.allclose(before, after, atol=1e-3)
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:
-    rate = load("train.__main__").rate
+    rate = load("train.run").rate
     settings = {"rate": 1.0, "warmup": 10}
     assert rate(0, 100, settings) == pytest.approx(0.1)
     assert rate(9, 100, settings) == pytest.approx(1.0)
