@@ -225,3 +225,42 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
     (tmp_path / "other.toml").write_text((MODELS / "train" / "config.toml").read_text("utf-8"), "utf-8")
     assert train.main([str(pool), "--out", str(tmp_path), "--config", str(tmp_path / "other.toml")]) == 1
     assert "another configuration" in capsys.readouterr().err
+
+
+def test_the_final_map_keeps_looks_and_findings_in_balance_and_centres_both() -> None:
+    make_map = load("train.finish").make_map
+    generator = torch.Generator().manual_seed(6)
+    mixing = torch.randn(40, 1024, generator=generator)
+    pooled = torch.relu(torch.randn(300, 40, generator=generator) @ mixing + 3)
+    # What can be read off linearly, in other units and with another mean than the embedding.
+    probabilities = 0.5 + 0.01 * (pooled[:, :18] - pooled[:, :18].mean(dim=0)) / pooled[:, :18].std(dim=0)
+    weights = torch.full((300,), 1 / 300)
+    matrix, offset = make_map(pooled, probabilities, weights)
+    vectors = pooled @ matrix.T + offset
+    assert vectors.shape == (300, 1024)
+    assert float(vectors.mean(dim=0).abs().max()) < 1e-3
+    looks, findings = vectors[:, :-18], vectors[:, -18:]
+    assert float(looks.norm(dim=1).mean()) == pytest.approx(1.0, abs=0.01)
+    assert float(findings.norm(dim=1).mean()) == pytest.approx(1.0, abs=0.01)
+    for label in range(18):
+        pair = torch.stack((findings[:, label], probabilities[:, label]))
+        assert float(torch.corrcoef(pair)[0, 1]) > 0.99
+
+
+def test_a_finished_run_becomes_a_file_that_the_network_loads(
+    pool: Path, recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, finish = load("train.__main__"), load("train.finish")
+    train.train(pool, tmp_path, recipe | {"phase": [{"size": 32, "steps": 2}]}, until=math.inf)
+    output = tmp_path / "weights.pt"
+    assert finish.main([str(pool), "--run", str(tmp_path), "--size", "32", "-o", str(output)]) == 0
+    state = torch.load(output, weights_only=True)
+    assert all(value.dtype == torch.float16 for value in state.values())
+    assert state.pop("head.weight").shape == (1024, 1024)
+    assert state.pop("head.bias").shape == (1024,)
+    network = load("densenet121").DenseNet121()
+    missing, unexpected = network.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    assert finish.main([str(pool), "--run", str(tmp_path / "none"), "--size", "32", "-o", str(output)]) == 1
+    assert "No such file" in capsys.readouterr().err
