@@ -19,6 +19,7 @@ import psutil
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
 from medsearch_desktop.image.decode import decoders
+from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
 from medsearch_desktop.library import MARKER, Library
 from medsearch_desktop.workbench import Workbench
@@ -44,6 +45,7 @@ def examine(config: Config) -> list[Check]:
         ("program", _program),
         ("decoders", _decoders),
         ("model", lambda: _model(Workbench(config))),
+        ("engine", lambda: _engines(Workbench(config))),
         ("language", lambda: _language(Workbench(config))),
         ("disk", lambda: _disk(config)),
         ("library", lambda: _library(config)),
@@ -68,6 +70,7 @@ def _program() -> Iterator[Check]:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             yield Check("program", FAILURE, f"{name} is not installed", "Install MedSearch Desktop again")
+    versions += [f"{name} {release}" for name, release in installed_engines().items() if name not in names]
     yield Check("program", OK, f"Python {platform.python_version()} on {sys.platform}; {', '.join(versions)}")
 
 
@@ -97,6 +100,20 @@ def _model(bench: Workbench) -> Iterator[Check]:
     cosine = float(one @ both)
     state = OK if cosine >= 0.99999 else FAILURE
     yield Check("model", state, f"the same image alone and in a batch: cosine {cosine:.7f}")
+
+
+def _engines(bench: Workbench) -> Iterator[Check]:
+    trials = try_engines(bench.model, bench.config, retry_refused=True)
+    for trial in trials:
+        name = f"{trial.engine} in {trial.precision}"
+        if trial.refusal:
+            yield Check("engine", WARNING, f"{name} is refused: {trial.refusal}", "Another engine is used")
+            continue
+        speed = f"{trial.alone_per_s:.1f} images/s one at a time, {trial.batch_per_s:.1f} in batches"
+        agreement = "the reference" if trial is trials[0] else f"cosine to the reference {trial.cosine:.5f}"
+        yield Check("engine", OK, f"{name}: {speed}; {agreement}")
+    chosen = fastest(trials, bench.config)
+    yield Check("engine", OK, f"{chosen.engine} in {chosen.precision} is used, by the setting {bench.config.engine!r}")
 
 
 def _language(bench: Workbench) -> Iterator[Check]:

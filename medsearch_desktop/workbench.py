@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import DecodeError, SourceError
 from medsearch_desktop.image.decode import decode
-from medsearch_desktop.image.embed import ImageEncoder, OnnxEncoder
+from medsearch_desktop.image.embed import ImageEncoder
+from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
 from medsearch_desktop.records import Report
@@ -39,7 +40,7 @@ class Workbench:
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The embedding model."""
-        return OnnxEncoder(self.model, threads=self.config.thread_count, batch_size=self.config.batch_size)
+        return open_encoder(self.model, self.config)
 
     @cached_property
     def reader(self) -> ReportReader:

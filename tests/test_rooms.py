@@ -35,6 +35,7 @@ SOLE_IMPORTERS = {
     "hnswlib": "store/vectors.py",
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
+    "openvino": "image/openvino_engine.py",
 }
 
 
