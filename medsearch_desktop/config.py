@@ -40,7 +40,12 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("library", str, "", "Folder of the library; empty means the user's data folder."),
-    Setting("model", str, "", "Model that embeds images; empty means the shipped one."),
+    Setting(
+        "model",
+        str,
+        "",
+        "Model of new libraries (each keeps its own) and of `embed`; empty means the shipped one.",
+    ),
     Setting("threads", int, 0, "Processor cores to use; 0 means all that this process may use.", 0, 1024),
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),

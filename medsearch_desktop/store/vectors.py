@@ -127,7 +127,9 @@ class VectorIndex:
                     _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
                     _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
                     dead = sorted({*self._sidecar.dead, *gone.tolist()})
-                    self._write_sidecar(replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark))
+                    self._write_sidecar(
+                        replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark)
+                    )
             finally:
                 self._map()
             if len(self._dead) > COMPACT_ABOVE * max(1, self._sidecar.rows):
@@ -137,9 +139,8 @@ class VectorIndex:
         """Let go of the files; from then on the index answers nothing."""
         with self._lock:
             self._unmap()
-            self._graph = None
             self._sidecar = _Sidecar(model_id=self._sidecar.model_id, dim=self._dim)
-            self._dead = frozenset()
+            self._map()
 
     def rest(self) -> None:
         """Let go of the graph, the larger part in memory, until a question needs it again."""
