@@ -126,7 +126,7 @@ class Reembedding:
 
     @property
     def _settled(self) -> int:
-        return self.images + self.offline + self.failed
+        return self.images + len(self._ready) + self.offline + self.failed
 
     def _next_files(self) -> list[LackingFile]:
         return self._models.lacking(self._spec.model_id, after=self.after, retry=self._retry, limit=FILES_AT_ONCE)

@@ -207,9 +207,7 @@ def show_similar(answer: VisualAnswer) -> None:
     if answer.nothing_close:
         warning = "Nothing close: almost every image of this library has a nearer neighbour than this one."
         if answer.expected is not None:
-            warning = (
-                "Nothing close here: the best of them is further than images here are apart, or matches by chance."
-            )
+            warning = "Nothing close here: the best is further than images here are apart, or matches by chance."
         console.print(Text(warning, "yellow"))
     if answer.expected is not None and answer.chance is not None:
         console.print(f"expected: {answer.expected:.0%} share a finding (chance {answer.chance:.0%})")
