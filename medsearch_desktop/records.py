@@ -280,9 +280,10 @@ class VisualAnswer:
 class MatchCurve:
     """How often images at a given cosine have a finding in common: what the match meter measured.
 
-    `scores` (cosines) ascends and `precision` with it; between knots it is linear, beyond them flat.
-    `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot.
-    `chance` is the same share among random pairs of other patients. `images` counts the vectors of
+    `scores` (cosines) ascends and `precision` with it: linear between knots, flat above the last, and
+    below the first it falls to `chance`, the share among random pairs of other patients, at
+    `chance_score`, the mean cosine of these.
+    `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot. `images` counts the vectors of
     the model when it was measured, `labelled` those with a report, `queries` those that asked.
     `reliability` holds (expected, observed, pairs) of queries that had no part in what was expected
     of them, by rising score, and `calibration_error` the mean distance of the two.
@@ -294,6 +295,7 @@ class MatchCurve:
     errors: tuple[float, ...]
     pairs: tuple[int, ...]
     chance: float
+    chance_score: float
     queries: int
     images: int
     labelled: int

@@ -36,15 +36,23 @@ class Meter:
 
     def __init__(self, curve: MatchCurve) -> None:
         self.curve = curve
+        self._scores = np.array(curve.scores)
+        self._precision = np.array(curve.precision)
+        self._errors = np.array(curve.errors)
+        if curve.chance_score < curve.scores[0]:
+            # The nearest alone were measured; what is far from everything must not be read off the first of them.
+            self._scores = np.concatenate([[curve.chance_score], self._scores])
+            self._precision = np.concatenate([[min(curve.chance, curve.precision[0])], self._precision])
+            self._errors = np.concatenate([[0.0], self._errors])
 
     def expected(self, scores: NDArray[np.float32]) -> Floats:
         """Return the share of images at these cosines that have a finding in common with the query, from 0 to 1."""
-        return np.interp(scores, self.curve.scores, self.curve.precision)
+        return np.interp(scores, self._scores, self._precision)
 
     def above_chance(self, score: float) -> bool:
         """Whether images at this cosine share more than any would, by more than the curve's standard error."""
-        error = float(np.interp(score, self.curve.scores, self.curve.errors))
-        return float(np.interp(score, self.curve.scores, self.curve.precision)) > self.curve.chance + error
+        error = float(np.interp(score, self._scores, self._errors))
+        return float(np.interp(score, self._scores, self._precision)) > self.curve.chance + error
 
     def stale(self, *, images: int, pipeline_version: str) -> str:
         """Return why the curve may not hold any more, or "".
@@ -161,7 +169,7 @@ def measure(
     rng = np.random.default_rng(seed)
     count = len(labelled.image_nos)
     queries = np.sort(rng.choice(count, min(count, QUERIES), replace=False))
-    pairs, chance, asked = _pairs(index, labelled, queries)
+    pairs, (chance, chance_score), asked = _pairs(index, labelled, queries)
     if asked < LEAST_QUERIES or len(pairs.scores) < LEAST_PAIRS:
         patients = len(np.unique(labelled.patients))
         raise MeterError(
@@ -179,6 +187,7 @@ def measure(
         errors=tuple(errors.tolist()),
         pairs=tuple(sizes.astype(int).tolist()),
         chance=chance,
+        chance_score=chance_score,
         queries=asked,
         images=index.count,
         labelled=count,
@@ -189,20 +198,26 @@ def measure(
     )
 
 
-def _pairs(index: VectorIndex, labelled: Labelled, queries: NDArray[np.int64]) -> tuple[Pairs, float, int]:
-    """Return the pairs of `queries` (rows of `labelled`), the chance level and how many queries had any."""
+def _pairs(
+    index: VectorIndex, labelled: Labelled, queries: NDArray[np.int64]
+) -> tuple[Pairs, tuple[float, float], int]:
+    """Return the pairs of `queries` (rows of `labelled`), chance, and how many queries had any.
+
+    Chance is the share of all images of other patients that have a finding in common, and their mean cosine.
+    """
     asking = index.vectors_of(labelled.image_nos[queries])
     findings = labelled.findings.astype(np.float32)
     patients = labelled.patients[queries]
     best = np.full((len(queries), NEIGHBOURS), -np.inf, np.float32)
     shares = np.zeros((len(queries), NEIGHBOURS), np.bool_)
-    sharing, others = np.zeros(len(queries)), np.zeros(len(queries))
+    sharing, others, cosine = np.zeros(len(queries)), np.zeros(len(queries)), np.zeros(len(queries))
     # In blocks: all cosines of a large library at once would not fit into memory.
     for start in range(0, len(labelled.image_nos), 4096):
         block = slice(start, start + 4096)
         cosines = asking @ index.vectors_of(labelled.image_nos[block]).T
         shared = findings[queries] @ findings[block].T > 0
         own = patients[:, None] == labelled.patients[block][None, :]
+        cosine += np.where(own, 0, cosines).sum(axis=1, dtype=np.float64)
         cosines[own] = -np.inf
         sharing += (shared & ~own).sum(axis=1)
         others += (~own).sum(axis=1)
@@ -213,9 +228,11 @@ def _pairs(index: VectorIndex, labelled: Labelled, queries: NDArray[np.int64]) -
     order = np.argsort(best[found], kind="stable")
     owners = np.broadcast_to(patients[:, None], best.shape)[found]
     pairs = Pairs(best[found][order].astype(np.float64), shares[found][order], owners[order])
-    with_others = others > 0
-    chance = float((sharing[with_others] / others[with_others]).mean()) if with_others.any() else 0.0
-    return pairs, chance, int(with_others.sum())
+    asked = others > 0
+    if not asked.any():
+        return pairs, (0.0, 0.0), 0
+    chance = float((sharing[asked] / others[asked]).mean()), float((cosine[asked] / others[asked]).mean())
+    return pairs, chance, int(asked.sum())
 
 
 def _knots(pairs: Pairs) -> NDArray[np.int64]:

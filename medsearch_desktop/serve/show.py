@@ -210,13 +210,13 @@ def show_similar(answer: VisualAnswer) -> None:
             warning = "Nothing close here: the best is further than images here are apart, or matches by chance."
         console.print(Text(warning, "yellow"))
     if answer.expected is not None and answer.chance is not None:
-        console.print(f"expected: {answer.expected:.0%} share a finding (chance {answer.chance:.0%})")
+        console.print(f"expected: {_percent(answer.expected)} share a finding (chance {_percent(answer.chance)})")
     for note in answer.notes:
         console.print(Text(note, "yellow"))
     for rank, hit in enumerate(answer.hits, start=1):
         head = Text(f"{rank:>3}. ", "bold")
         head.append(_printable(hit.image_id), "bold cyan")
-        head.append(f"   expected {hit.expected:.0%}" if hit.expected is not None else "")
+        head.append(f"   expected {_percent(hit.expected)}" if hit.expected is not None else "")
         head.append(f"   cosine {hit.score:.4f}", "dim" if hit.expected is not None else "")
         head.append(f"   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
         console.print(head)
@@ -250,17 +250,20 @@ def show_curve(curve: MatchCurve) -> None:
     console = _console()
     console.print(
         f"{curve.queries} of {curve.labelled} images with a report asked, {sum(curve.pairs)} pairs with images of other"
-        f" patients; model {curve.model_id}. By chance {curve.chance:.0%} share a finding."
+        f" patients; model {curve.model_id}. By chance, at a cosine of {curve.chance_score:.4f} on average,"
+        f" {_percent(curve.chance)} share a finding."
     )
     table = Table("from cosine", "share a finding", "error", "pairs", title="the curve", title_justify="left")
     for score, precision, error, pairs in _steps(curve):
-        table.add_row(f"{score:.4f}", f"{precision:.0%}", f"{error:.1%}", str(pairs))
+        table.add_row(f"{score:.4f}", _percent(precision), _percent(error, digits=1), str(pairs))
     console.print(table)
     held = Table("expected", "observed", "pairs", title="on patients that it had not seen", title_justify="left")
     for expected, observed, pairs in curve.reliability:
-        held.add_row(f"{expected:.0%}", f"{observed:.0%}", str(pairs))
+        held.add_row(_percent(expected), _percent(observed), str(pairs))
     console.print(held)
-    console.print(f"Calibration error: {curve.calibration_error:.1%} between expected and observed, on average.")
+    console.print(
+        f"Calibration error: {_percent(curve.calibration_error, digits=1)} between expected and observed, on average."
+    )
 
 
 def _steps(curve: MatchCurve) -> list[tuple[float, float, float, int]]:
@@ -381,6 +384,10 @@ def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str
     except (OSError, zipfile.BadZipFile) as error:
         part.unlink(missing_ok=True)
         raise SourceError(f"cannot be written ({error})", item=output, remedy="Give -o another place") from error
+
+
+def _percent(share: float, *, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def _printable(text: str) -> str:

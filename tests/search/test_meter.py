@@ -77,8 +77,10 @@ def test_vectors_that_tell_findings_apart_are_worth_more_the_nearer(tmp_path: Pa
     assert curve.precision[-1] > curve.chance + 0.3
     assert curve.calibration_error < 0.05
     assert sum(pairs for _, _, pairs in curve.reliability) == 6000
-    far, near = meter.expected(np.array([-1, 2], np.float32))
-    assert (far, near) == (curve.precision[0], curve.precision[-1])
+    far, low, near = meter.expected(np.array([-1, curve.scores[0], 2], np.float32))
+    assert (far, low, near) == pytest.approx((curve.chance, curve.precision[0], curve.precision[-1]))
+    assert curve.chance_score < curve.scores[0]
+    assert not meter.above_chance(curve.chance_score)
 
 
 def test_the_expectation_holds_on_images_that_come_later(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_calibrate_and_what_answers_say_then(library: Path, capsys: pytest.Captu
     assert after["chance"] == curve["chance"]
     # These films show nothing of what their reports say: the nearest is no better than any.
     words = say(capsys, "similar", uid(1, 1, 1))
-    assert f"share a finding (chance {curve['chance']:.0%})" in words
+    assert f"share a finding (chance {100 * curve['chance']:.0f} %)" in words
     assert after["nothing_close"] == ("Nothing close here" in words)
 
     region = ask(capsys, "similar", uid(1, 1, 1), "--roi", "0,0,32,32")

@@ -22,6 +22,7 @@ CURVE = MatchCurve(
     errors=(0.01, 0.02),
     pairs=(50, 51),
     chance=0.3,
+    chance_score=-0.2,
     queries=40,
     images=100,
     labelled=90,
