@@ -41,7 +41,12 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("library", str, "", "Folder of the library; empty means the user's data folder."),
-    Setting("model", str, "", "Model that embeds images; empty means the shipped one."),
+    Setting(
+        "model",
+        str,
+        "",
+        "Model of new libraries (each keeps its own) and of `embed`; empty means the shipped one.",
+    ),
     Setting(
         "engine",
         str,

@@ -22,6 +22,7 @@ from medsearch_desktop.image.decode import decoders
 from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
 from medsearch_desktop.library import MARKER, Library
+from medsearch_desktop.records import ModelRole
 from medsearch_desktop.workbench import Workbench
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -91,7 +92,7 @@ def _model(bench: Workbench) -> Iterator[Check]:
         except MedSearchError as error:
             yield Check("model", FAILURE, str(error), error.remedy)
             continue
-        chosen = ", in use" if spec.model_id == bench.model.model_id else ""
+        chosen = ", the one of new libraries" if spec.model_id == bench.model.model_id else ""
         yield Check("model", OK, f"{spec.model_id}: its file is the one of the manifest{chosen}")
     size = bench.model.preprocessing.size
     ramp = np.linspace(-2, 2, 3 * size * size, dtype=np.float32).reshape(1, 3, size, size)
@@ -150,7 +151,7 @@ def _library(config: Config) -> Iterator[Check]:
             f" {totals.patients} patients, {totals.failures} failures",
         )
         for name, held, expected in (
-            ("image index", library.vectors.count, library.catalogue.vector_count(library.model.model_id)),
+            ("image index", library.vectors.count, library.catalogue.vector_count(library.model_id)),
             ("text index", library.fulltext.document_count, library.catalogue.document_count()),
         ):
             if held == expected:
@@ -162,6 +163,7 @@ def _library(config: Config) -> Iterator[Check]:
                     f"{held} entries, the database has {expected}",
                     f"Remove {path / 'indexes'}: it is made anew",
                 )
+        yield from _library_model(library)
         for root, online, _ in library.catalogue.roots():
             yield Check("folder", OK if online else WARNING, f"{root} is {'there' if online else 'offline'}")
     for file, most in ((path, 0o700), (path / "library.duckdb", 0o600), (path / MARKER, 0o600)):
@@ -170,6 +172,43 @@ def _library(config: Config) -> Iterator[Check]:
             yield Check("permissions", WARNING, f"{file} has mode {mode:o}", f"chmod {most:o} {file}")
         else:
             yield Check("permissions", OK, f"{file} has mode {mode:o}")
+
+
+def _library_model(library: Library) -> Iterator[Check]:
+    model_id = library.model_id
+    try:
+        verify(library.model)
+    except MedSearchError as error:
+        what = f"what is stored can be asked, nothing new be embedded: {error.item}: {error.message}"
+        yield Check("own model", WARNING, what, error.remedy)
+    waiting = library.waiting_images()
+    seen = f"{model_id} is in use, {library.vectors.count} images have its vector"
+    if waiting:
+        failed = len(library.unembedded())
+        yield Check(
+            "own model",
+            WARNING,
+            f"{seen}, {waiting} lack it ({failed} files could not be embedded, the others wait for theirs)",
+            f"`medsearch model use {model_id}` tries again",
+        )
+    else:
+        yield Check("own model", OK, seen)
+    for held in library.models():
+        if held.role is ModelRole.NEXT:
+            yield Check(
+                "own model",
+                WARNING,
+                f"a switch to {held.model_id} has not ended, {held.vectors} images have its vector",
+                f"`medsearch model use {held.model_id}` goes on, `medsearch model use {model_id}` gives it up",
+            )
+    curve, why = library.curve(), library.curve_note()
+    if curve is None and not why:
+        yield Check("match meter", OK, "not measured", "`medsearch model calibrate` measures it")
+    elif why:
+        yield Check("match meter", WARNING, why, "`medsearch model calibrate` measures it anew")
+    elif curve is not None:
+        error = f"off by {100 * curve.calibration_error:.1f} % on average"
+        yield Check("match meter", OK, f"measured {curve.measured} by {curve.queries} images, {error}")
 
 
 def _network() -> Iterator[Check]:
