@@ -207,8 +207,8 @@ def _library_model(library: Library) -> Iterator[Check]:
     elif why:
         yield Check("match meter", WARNING, why, "`medsearch model calibrate` measures it anew")
     elif curve is not None:
-        error = f"off by {100 * curve.calibration_error:.1f} % on average"
-        yield Check("match meter", OK, f"measured {curve.measured} by {curve.queries} images, {error}")
+        accuracy = f"off by {100 * curve.calibration_error:.1f} % on average"
+        yield Check("match meter", OK, f"measured {curve.measured} by {curve.queries} images, {accuracy}")
 
 
 def _network() -> Iterator[Check]:

@@ -283,8 +283,9 @@ class MatchCurve:
     `scores` (cosines) ascends and `precision` with it: linear between knots, flat above the last, and
     below the first it falls to `chance`, the share among random pairs of other patients, at
     `chance_score`, the mean cosine of these.
-    `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot. `images` counts the vectors of
-    the model when it was measured, `labelled` those with a report, `queries` those that asked.
+    `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot.
+    `images` counts the vectors of the model when it was measured, `labelled` those with a report,
+    `queries` those that asked.
     `reliability` holds (expected, observed, pairs) of queries that had no part in what was expected
     of them, by rising score, and `calibration_error` the mean distance of the two.
     """

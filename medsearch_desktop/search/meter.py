@@ -36,14 +36,11 @@ class Meter:
 
     def __init__(self, curve: MatchCurve) -> None:
         self.curve = curve
-        self._scores = np.array(curve.scores)
-        self._precision = np.array(curve.precision)
-        self._errors = np.array(curve.errors)
-        if curve.chance_score < curve.scores[0]:
-            # The nearest alone were measured; what is far from everything must not be read off the first of them.
-            self._scores = np.concatenate([[curve.chance_score], self._scores])
-            self._precision = np.concatenate([[min(curve.chance, curve.precision[0])], self._precision])
-            self._errors = np.concatenate([[0.0], self._errors])
+        self._scores, self._precision = _down_to_chance(
+            np.array(curve.scores), np.array(curve.precision), curve.chance, curve.chance_score
+        )
+        self._errors = np.zeros(len(self._scores))
+        self._errors[-len(curve.errors) :] = curve.errors
 
     def expected(self, scores: NDArray[np.float32]) -> Floats:
         """Return the share of images at these cosines that have a finding in common with the query, from 0 to 1."""
@@ -179,7 +176,7 @@ def measure(
             remedy="`medsearch ingest` more films with their reports",
         )
     scores, precision, errors, sizes = _fit(pairs, rng)
-    reliability, calibration_error = _cross_fit(pairs, rng)
+    reliability, calibration_error = _cross_fit(pairs, chance, chance_score, rng)
     return MatchCurve(
         model_id=model_id,
         scores=tuple(scores.tolist()),
@@ -235,6 +232,16 @@ def _pairs(
     return pairs, chance, int(asked.sum())
 
 
+def _down_to_chance(scores: Floats, precision: Floats, chance: float, chance_score: float) -> tuple[Floats, Floats]:
+    """Return a curve with a knot at chance before its first.
+
+    The nearest alone were measured; what is far from everything must not be read off the first of them.
+    """
+    if chance_score >= scores[0]:
+        return scores, precision
+    return np.concatenate([[chance_score], scores]), np.concatenate([[min(chance, precision[0])], precision])
+
+
 def _knots(pairs: Pairs) -> NDArray[np.int64]:
     """Return the knot of each pair: equally many a knot."""
     count = len(pairs.scores)
@@ -265,7 +272,9 @@ def _fit(pairs: Pairs, rng: np.random.Generator) -> tuple[Floats, Floats, Floats
     return scores, precision, fits.std(axis=0), sizes
 
 
-def _cross_fit(pairs: Pairs, rng: np.random.Generator) -> tuple[tuple[tuple[float, float, int], ...], float]:
+def _cross_fit(
+    pairs: Pairs, chance: float, chance_score: float, rng: np.random.Generator
+) -> tuple[tuple[tuple[float, float, int], ...], float]:
     """Return (expected, observed, pairs) by rising score, each half of the patients judged by the other, and the error.
 
     The error is the mean of |expected - observed| over the bins, each weighted by its pairs.
@@ -280,7 +289,8 @@ def _cross_fit(pairs: Pairs, rng: np.random.Generator) -> tuple[tuple[tuple[floa
         knot = _knots(other)
         sizes = np.bincount(knot).astype(np.float64)
         fitted = isotonic(np.bincount(knot, other.shares) / sizes, sizes)
-        expected[own] = np.interp(pairs.scores[own], np.bincount(knot, other.scores) / sizes, fitted)
+        scores = np.bincount(knot, other.scores) / sizes
+        expected[own] = np.interp(pairs.scores[own], *_down_to_chance(scores, fitted, chance, chance_score))
     bins = [part for part in np.array_split(np.arange(len(expected)), RELIABILITY_BINS) if len(part)]
     rows = tuple((float(expected[part].mean()), float(pairs.shares[part].mean()), len(part)) for part in bins)
     error = sum(abs(e - o) * n for e, o, n in rows) / len(expected)
