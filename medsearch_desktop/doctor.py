@@ -6,6 +6,7 @@ Each check does a small piece of the real work and says what it saw.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import shutil
 import stat
@@ -94,8 +95,8 @@ def _model(bench: Workbench) -> Iterator[Check]:
             continue
         chosen = ", the one of new libraries" if spec.model_id == bench.model.model_id else ""
         yield Check("model", OK, f"{spec.model_id}: its file is the one of the manifest{chosen}")
-    size = bench.model.preprocessing.size
-    ramp = np.linspace(-2, 2, 3 * size * size, dtype=np.float32).reshape(1, 3, size, size)
+    shape = bench.model.preprocessing.shape
+    ramp = np.linspace(-2, 2, math.prod(shape), dtype=np.float32).reshape(1, *shape)
     one = bench.encoder.encode(ramp)[0]
     both = bench.encoder.encode(np.concatenate([ramp[:, :, ::-1], ramp]))[1]
     cosine = float(one @ both)

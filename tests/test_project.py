@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("numpy", "pydicom", "onnxruntime", "duckdb", "tantivy", "hnswlib", "spacy", "PIL", "rich", "torch")
+HEAVY = (
+    "numpy",
+    "pydicom",
+    "onnxruntime",
+    "duckdb",
+    "tantivy",
+    "hnswlib",
+    "spacy",
+    "PIL",
+    "rich",
+    "torch",
+    "onnx",
+    "cryptography",
+)
 
 
 def loaded_after(code: str) -> set[str]:

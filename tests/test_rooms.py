@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "demo": set(),
     "store": set(),
     "search": {"store"},
-    "serve": {"library", "workbench", "doctor", "demo", "report", "search", ""},
+    "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
     "conveyor": {"source"},
     "ingest": {"conveyor", "source", "image", "report", "store"},
     "reembed": {"conveyor", "source", "image", "store"},
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "embeddings": {"image", "store", "reembed", "workbench"},
     "library": {"source", "image", "report", "store", "search", "ingest", "reembed", "embeddings", "workbench"},
     "doctor": {"image", "library", "workbench"},
+    "registry": {"image"},
     "records": set(),
     "errors": set(),
     "config": set(),
@@ -39,6 +40,7 @@ SOLE_IMPORTERS = {
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
     "openvino": "image/openvino_engine.py",
+    "cryptography": "image/signing.py",
 }
 
 

@@ -44,7 +44,7 @@ class ImageEncoder(Protocol):
     def dim(self) -> int: ...
 
     def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the vectors (n, dim), of length one, of the tensors (n, 3, S, S), in the same order."""
+        """Return the vectors (n, dim), of length one, of the tensors (n, channels, S, S), in the same order."""
         ...
 
 
@@ -84,15 +84,16 @@ class CheckedEncoder(ABC):
     def encode(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the vectors of prepared images: float32 (n, dim), each of Euclidean length one, in order.
 
-        `batch` is float32 (n, 3, S, S) with S the size that the model's preprocessing names; n may be 0.
+        `batch` is float32 (n, channels, S, S) with the channels and size S that the model's preprocessing
+        names; n may be 0.
 
         Raises ModelError when the batch is of another shape or type or holds a value that is not finite,
         when the network fails, or when it gives a vector without a direction.
         """
-        size = self.spec.preprocessing.size
-        if not isinstance(batch, np.ndarray) or batch.dtype != np.float32 or batch.shape[1:] != (3, size, size):
+        shape = self.spec.preprocessing.shape
+        if not isinstance(batch, np.ndarray) or batch.dtype != np.float32 or batch.shape[1:] != shape:
             found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
-            raise ModelError(f"takes float32 (n, 3, {size}, {size}), not {found}", item=self.model_id)
+            raise ModelError(f"takes float32 {many(shape)}, not {found}", item=self.model_id)
         # Checked going in as well as coming out: rectifiers turn NaN into zero, so a vector may look sound.
         largest = np.abs(batch).max(axis=(1, 2, 3))
         sound = largest <= self.largest
@@ -103,7 +104,15 @@ class CheckedEncoder(ABC):
         vectors = np.empty((len(batch), self.dim), dtype=np.float32)
         for start in range(0, len(batch), self.batch_size):
             part = np.ascontiguousarray(batch[start : start + self.batch_size])
-            vectors[start : start + len(part)] = self._embed(part)
+            values = self._embed(part)
+            # What a file declares of its output binds nobody.
+            if values.shape != (len(part), self.dim):
+                raise ModelError(
+                    f"the network made {values.shape} of {len(part)} images, not {(len(part), self.dim)}",
+                    item=self.model_id,
+                    remedy=self.spec.remedy,
+                )
+            vectors[start : start + len(part)] = values
         return self._normalised(vectors)
 
     def _normalised(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,26 +215,31 @@ def _runtime_errors(runtime: ModuleType) -> tuple[type[BaseException], ...]:
 
 def _checked_ends(session: Any, spec: ModelSpec) -> tuple[str, str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    size = spec.preprocessing.size
+    shape = spec.preprocessing.shape
     sound = (
         len(inputs) == len(outputs) == 1
         and inputs[0].type == outputs[0].type == "tensor(float)"
         and len(inputs[0].shape) == 4
         # A free dimension is a name or nothing.
         and not isinstance(inputs[0].shape[0], int)
-        and inputs[0].shape[1] == 3
-        and all(side == size or not isinstance(side, int) for side in inputs[0].shape[2:])
+        and inputs[0].shape[1] == shape[0]
+        and all(side == shape[1] or not isinstance(side, int) for side in inputs[0].shape[2:])
         and len(outputs[0].shape) == 2
         and outputs[0].shape[1] == spec.dim
     )
     if not sound:
         found = [(end.type, end.shape) for end in (*inputs, *outputs)]
         raise ModelError(
-            f"is not a network from images (n, 3, {size}, {size}) to vectors (n, {spec.dim}) but {found}",
+            f"is not a network from images {many(shape)} to vectors (n, {spec.dim}) but {found}",
             item=str(spec.path),
             remedy=spec.remedy,
         )
     return inputs[0].name, outputs[0].name
+
+
+def many(shape: tuple[int, int, int]) -> str:
+    """Return how messages name any number of arrays of a shape."""
+    return f"(n, {shape[0]}, {shape[1]}, {shape[2]})"
 
 
 def first_line(error: BaseException) -> str:

@@ -32,7 +32,7 @@ MANIFEST_FORMAT = 1
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # One path component: a manifest that came from elsewhere must not reach outside its own folder.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REINSTALL = "Install MedSearch Desktop again"
 
 
@@ -78,39 +78,61 @@ def user_dir() -> Path:
     return Path(platformdirs.user_data_dir(APP_NAME, appauthor=False)) / "models"
 
 
-def list_models(extra_dir: Path | None = None) -> list[ModelSpec]:
-    """Return every registered model: those of this release in manifest order, then those of `extra_dir`.
+def survey_models(extra_dir: Path | None = None) -> tuple[list[ModelSpec], list[ModelError]]:
+    """Return every model that can be told of, and what is wrong with the registry of the user's models.
 
-    `extra_dir` is a folder with a manifest or with subfolders that have one, in order of name; by default
-    it is the user's. Only manifests are read: a listed model's file may be missing or altered.
+    The models are those of this release in manifest order, then those of `extra_dir`: a folder with a
+    manifest or with subfolders that have one, in order of name; by default it is the user's. Subfolders
+    whose name begins with a dot are models on their way in or out and do not count. Only manifests are
+    read: a listed model's file may be missing or altered.
+
+    Raises ModelError when this release's own manifest cannot be read, ModelMissingError when it has none.
+    """
+    specs = _read_manifest(shipped_dir() / MANIFEST, shipped=True)[1]
+    problems: list[ModelError] = []
+    folder = user_dir() if extra_dir is None else extra_dir
+    within = sorted(path for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    for manifest in [folder / MANIFEST, *within]:
+        if not manifest.is_file():
+            continue
+        try:
+            specs += _read_manifest(manifest, shipped=False)[1]
+        except ModelError as error:
+            problems.append(error)
+    seen: dict[str, Path] = {}
+    for spec in specs:
+        if spec.model_id in seen:
+            problems.append(
+                ModelError(
+                    f"is registered twice, at {seen[spec.model_id]} and {spec.path}",
+                    item=spec.model_id,
+                    remedy="Remove or rename the one that is not wanted",
+                )
+            )
+        seen.setdefault(spec.model_id, spec.path)
+    return specs, problems
+
+
+def list_models(extra_dir: Path | None = None) -> list[ModelSpec]:
+    """Return every registered model, in the order of `survey_models`.
 
     Raises ModelError when a manifest cannot be read or two models share an identifier, ModelMissingError
     when this release has no manifest.
     """
-    specs = _read_manifest(shipped_dir() / MANIFEST, shipped=True)[1]
-    folder = user_dir() if extra_dir is None else extra_dir
-    for manifest in [folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}"))]:
-        if manifest.is_file():
-            specs += _read_manifest(manifest, shipped=False)[1]
-    seen: dict[str, Path] = {}
-    for spec in specs:
-        if spec.model_id in seen:
-            raise ModelError(
-                f"is registered twice, at {seen[spec.model_id]} and {spec.path}",
-                item=spec.model_id,
-                remedy="Remove or rename the one that is not wanted",
-            )
-        seen[spec.model_id] = spec.path
+    specs, problems = survey_models(extra_dir)
+    if problems:
+        raise problems[0]
     return specs
 
 
 def find_model(model_id: str = "", *, extra_dir: Path | None = None) -> ModelSpec:
     """Return the model of that identifier; an empty one names the default of this release.
 
-    The default is found without looking at the user's folder, so that nothing in there can keep the
-    shipped model from being used.
+    The default is found without looking at the user's folder, and any other model without minding what is
+    wrong with its neighbours: nothing in there can keep a sound model from being used.
 
-    Raises ModelMissingError when no such model is registered, ModelError as `list_models` does.
+    Raises ModelMissingError when no such model is registered, ModelError when it is registered twice, or
+    when it is not found and a manifest cannot be read.
     """
     if not model_id:
         manifest = shipped_dir() / MANIFEST
@@ -119,10 +141,13 @@ def find_model(model_id: str = "", *, extra_dir: Path | None = None) -> ModelSpe
             if spec.model_id == default:
                 return spec
         raise ModelError(f"its default {default!r} is not among its models", item=str(manifest), remedy=_REINSTALL)
-    specs = list_models(extra_dir)
-    for spec in specs:
-        if spec.model_id == model_id:
-            return spec
+    specs, problems = survey_models(extra_dir)
+    found = [spec for spec in specs if spec.model_id == model_id]
+    if len(found) == 1:
+        return found[0]
+    for problem in problems:
+        if not found or problem.item == model_id:
+            raise problem
     known = ", ".join(spec.model_id for spec in specs)
     raise ModelMissingError("no such model is registered", item=model_id, remedy=f"Registered are: {known}")
 
@@ -181,7 +206,7 @@ def _read_manifest(path: Path, *, shipped: bool) -> tuple[str, list[ModelSpec]]:
             remedy="Use the release of MedSearch Desktop that wrote it" if not shipped else remedy,
         )
     try:
-        specs = [_spec(entry, path.parent, shipped=shipped) for entry in manifest["models"]]
+        specs = [read_entry(entry, path.parent, shipped=shipped) for entry in manifest["models"]]
         default = manifest.get("default", "")
         if not isinstance(default, str):
             raise ValueError("default must be text")
@@ -193,9 +218,13 @@ def _read_manifest(path: Path, *, shipped: bool) -> tuple[str, list[ModelSpec]]:
     return default, specs
 
 
-def _spec(entry: Mapping[str, Any], folder: Path, *, shipped: bool) -> ModelSpec:
+def read_entry(entry: Mapping[str, Any], folder: Path, *, shipped: bool = False) -> ModelSpec:
+    """Return the model that one entry of a manifest in `folder` describes.
+
+    Raises KeyError, TypeError or ValueError when it is unsound, ModelError for its preprocessing.
+    """
     for key in ("model_id", "file"):
-        if not _NAME.fullmatch(str(entry[key])):
+        if not PLAIN_NAME.fullmatch(str(entry[key])):
             raise ValueError(f"{key} must be a plain name of letters, digits, '.', '_' and '-'")
     if not _SHA256.fullmatch(str(entry["sha256"])):
         raise ValueError("sha256 must be 64 lower-case hexadecimal digits")

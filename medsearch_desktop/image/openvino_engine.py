@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.errors import ModelError
-from medsearch_desktop.image.embed import CheckedEncoder, network_failed
+from medsearch_desktop.image.embed import CheckedEncoder, many, network_failed
 from medsearch_desktop.image.models import ModelSpec, read_model
 
 Precision = Literal["float32", "bfloat16"]
@@ -129,7 +129,7 @@ def _openvino() -> ModuleType:
 def _read_network(spec: ModelSpec) -> tuple[Any, Any]:
     content = read_model(spec)
     runtime = _openvino()
-    size = spec.preprocessing.size
+    shape = spec.preprocessing.shape
     try:
         core = runtime.Core()
         # The second argument, the weights, says that the first is the model itself and not a path.
@@ -141,14 +141,14 @@ def _read_network(spec: ModelSpec) -> tuple[Any, Any]:
             and network.input(0).partial_shape[0].is_dynamic
         )
         if sound:
-            network.reshape([1, 3, size, size])
+            network.reshape([1, *shape])
             sound = [str(side) for side in network.output(0).partial_shape] == ["1", str(spec.dim)]
     except _ERRORS as error:
         raise _refused(spec, error) from error
     if not sound:
         found = [(str(end.element_type), str(end.partial_shape)) for end in (*network.inputs, *network.outputs)]
         raise ModelError(
-            f"is not a network from images (n, 3, {size}, {size}) to vectors (n, {spec.dim}) but {found}",
+            f"is not a network from images {many(shape)} to vectors (n, {spec.dim}) but {found}",
             item=str(spec.path),
             remedy=spec.remedy,
         )

@@ -102,17 +102,25 @@ class Preprocessing:
     """How a model wants its input: the side of the square, how an image is fitted into it, and the scaling.
 
     `resize` is "squash" (both sides to `size`) or "crop" (the central square, to `size`). `mean` and
-    `std` are of grey levels from 0 to 1, one for each of the three channels.
+    `std` are of grey levels from 0 to 1, one for each of the `channels`, of which there are 1 or 3.
     """
 
     size: int
     resize: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one prepared image: channels, height, width."""
+        return self.channels, self.size, self.size
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that a model manifest holds."""
-        return {"size": self.size, "resize": self.resize, "mean": list(self.mean), "std": list(self.std)}
+        """Return the object that a model manifest holds; three channels, the usual number, go without saying."""
+        fields: dict[str, Any] = {"size": self.size, "resize": self.resize}
+        fields |= {"mean": list(self.mean), "std": list(self.std)}
+        return fields if self.channels == 3 else fields | {"channels": self.channels}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
@@ -123,16 +131,20 @@ class Preprocessing:
         try:
             mean = tuple(float(number) for number in value["mean"])
             std = tuple(float(number) for number in value["std"])
-            size, resize = value["size"], value["resize"]
-        except (KeyError, TypeError, ValueError) as error:
+            size, resize, channels = value["size"], value["resize"], value.get("channels", 3)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"preprocessing is incomplete ({error})", remedy=_MANIFEST_REMEDY) from error
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
             raise ModelError("preprocessing size must be an integer from 1 to 4096", remedy=_MANIFEST_REMEDY)
         if resize not in ("squash", "crop"):
             raise ModelError('preprocessing resize must be "squash" or "crop"', remedy=_MANIFEST_REMEDY)
-        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            raise ModelError("preprocessing needs three finite means and three positive stds", remedy=_MANIFEST_REMEDY)
-        return cls(size, resize, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        if type(channels) is not int or channels not in (1, 3):
+            raise ModelError("preprocessing channels must be 1 or 3", remedy=_MANIFEST_REMEDY)
+        if {len(mean), len(std)} != {channels} or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ModelError(
+                f"preprocessing needs {channels} finite means and as many positive stds", remedy=_MANIFEST_REMEDY
+            )
+        return cls(size, resize, mean, std, channels)
 
 
 _MANIFEST_REMEDY = "Correct the model's manifest"
@@ -183,7 +195,7 @@ def to_tensor(
     """Return display pixels, or their region `roi`, as the input of a model.
 
     `roi` is X, Y, width, height in pixels of the full image. The result is float32 of shape
-    (3, size, size), C-contiguous: grey from 0 to 1 in each channel, less the mean, over the std.
+    (channels, size, size), C-contiguous: grey from 0 to 1 in each channel, less the mean, over the std.
     Raises MedSearchError for a region that is empty or not inside the image.
     """
     height, width = display.shape[:2]
@@ -213,8 +225,8 @@ def to_tensor(
     # The gap of 3 keeps 4-million-pixel radiographs within 2 of 255 levels of the full filter in 2 ms, not 6.
     resized = raster.resize(shape, Raster.Resampling.BILINEAR, reducing_gap=3.0)
     grey = np.asarray(resized, dtype=np.float32) / np.float32(255)
-    mean = np.array(preprocessing.mean, dtype=np.float32).reshape(3, 1, 1)
-    std = np.array(preprocessing.std, dtype=np.float32).reshape(3, 1, 1)
+    mean = np.array(preprocessing.mean, dtype=np.float32).reshape(-1, 1, 1)
+    std = np.array(preprocessing.std, dtype=np.float32).reshape(-1, 1, 1)
     return np.ascontiguousarray((grey[None] - mean) / std)
 
 

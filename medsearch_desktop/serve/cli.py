@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
-from medsearch_desktop.serve import model_use
+from medsearch_desktop.serve.model_use import add_commands
+from medsearch_desktop.serve.models import add_model_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -111,8 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
-    model = commands.add_parser("model", help="change the model of a library, measure what its answers are worth")
-    model_use.add_commands(model.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    add_commands(add_model_commands(commands))
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser

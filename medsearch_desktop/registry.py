@@ -1,0 +1,153 @@
+"""The models on this workstation: which there are, whether they are sound, how one comes and goes.
+
+What the commands `medsearch model ...` do, for whoever shows it. Loads nothing heavy before it is asked to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsearch_desktop.config import Config
+from medsearch_desktop.errors import MedSearchError, ModelError
+from medsearch_desktop.image.normalisation import NORMALISATIONS
+from medsearch_desktop.image.signing import spaced
+
+if TYPE_CHECKING:
+    from medsearch_desktop.image.imports import Imported
+    from medsearch_desktop.image.models import ModelSpec
+
+__all__ = [
+    "NORMALISATIONS",
+    "Verdict",
+    "as_json",
+    "export",
+    "import_file",
+    "list_all",
+    "own_fingerprint",
+    "remove",
+    "spaced",
+    "verify",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one model is what it claims to be and works; `problem` tells why not, and what to do."""
+
+    model_id: str
+    ok: bool
+    problem: str = ""
+
+
+def list_all(config: Config) -> tuple[list[dict[str, Any]], list[ModelError]]:
+    """Return what is registered, an object a model, and what is wrong with the registry of the user's models.
+
+    `default` is true of the model of new libraries: that of the settings, or else of this release.
+
+    Raises ModelError when this release's own manifest cannot be read.
+    """
+    from medsearch_desktop.image.models import survey_models
+
+    specs, problems = survey_models()
+    return [{**as_json(spec), "default": spec.model_id == _chosen(config)} for spec in specs], problems
+
+
+def verify(config: Config, model_id: str = "") -> list[Verdict]:
+    """Return a verdict on one model, or on all: its file is the manifest's, it loads, and it embeds.
+
+    One that fails does not keep the others from being looked at; what is wrong with the registry itself
+    counts as a failure. About a second a model.
+
+    Raises ModelMissingError when there is no model of that identifier, ModelError when it is registered
+    twice or this release's manifest cannot be read.
+    """
+    from medsearch_desktop.image.drift import self_check
+    from medsearch_desktop.image.models import find_model, survey_models
+
+    problems: list[ModelError] = []
+    specs = [find_model(model_id)] if model_id else []
+    if not model_id:
+        specs, problems = survey_models()
+    verdicts = []
+    for spec in specs:
+        try:
+            self_check(spec, threads=config.thread_count)
+        except MedSearchError as error:
+            verdicts.append(Verdict(spec.model_id, False, str(error)))
+        else:
+            verdicts.append(Verdict(spec.model_id, True))
+    return verdicts + [Verdict(problem.item, False, str(problem)) for problem in problems]
+
+
+def import_file(path: str, **options: Any) -> Imported:
+    """Register the model in a checkpoint, an ONNX file or a bundle, with the options of `imports.import_model`.
+
+    Raises ModelError when anything is wrong; nothing is registered then.
+    """
+    from medsearch_desktop.image.imports import import_model
+
+    return import_model(Path(path), **options)
+
+
+def remove(config: Config, model_id: str) -> ModelSpec:
+    """Remove an imported model and return what it was.
+
+    Raises ModelMissingError when there is none of that identifier, ModelError when it is one of this
+    release, is the one that the settings name, or cannot be removed.
+    """
+    from medsearch_desktop.image.registration import remove_model
+
+    if model_id == config.model:
+        raise ModelError(
+            "is the model that the settings name",
+            item=model_id,
+            remedy="Name another in config.toml or MEDSEARCH_MODEL first",
+        )
+    return remove_model(model_id)
+
+
+def export(model_id: str, output: str) -> str:
+    """Write a model to a bundle under the user's own signature; return the fingerprint.
+
+    Raises ModelMissingError or ModelAlteredError when the model or its file is not there or not the
+    manifest's, ModelError when something cannot be read or written.
+    """
+    from medsearch_desktop.image.bundles import write_bundle
+    from medsearch_desktop.image.models import find_model
+
+    return write_bundle(find_model(model_id), Path(output))
+
+
+def own_fingerprint() -> str:
+    """Return the fingerprint of the user's own key, which is made when there is none yet.
+
+    Raises ModelError when the key cannot be read or written.
+    """
+    from medsearch_desktop.image import signing
+
+    return signing.own_fingerprint()
+
+
+def as_json(spec: ModelSpec) -> dict[str, Any]:
+    """Return the object that `medsearch model` prints of a registered model."""
+    return {
+        "model_id": spec.model_id,
+        "shipped": spec.shipped,
+        "dim": spec.dim,
+        "size": spec.preprocessing.size,
+        "channels": spec.preprocessing.channels,
+        "preprocessing": spec.preprocessing.as_json(),
+        "bytes": spec.size,
+        "sha256": spec.sha256,
+        "origin": spec.origin,
+        "licence": spec.licence,
+        "path": str(spec.path),
+    }
+
+
+def _chosen(config: Config) -> str:
+    from medsearch_desktop.image.models import find_model
+
+    return config.model or find_model().model_id
