@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import APP_NAME, Config
 from medsearch_desktop.errors import ModelAlteredError, ModelError, ModelMissingError
+from medsearch_desktop.image.drift import phantoms
 from medsearch_desktop.image.embed import ImageEncoder, OnnxEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.openvino_engine import INSTALL, OpenVinoEncoder, Precision, has_bfloat16
@@ -152,28 +153,8 @@ def cache_file() -> Path:
 
 
 def films(spec: ModelSpec, count: int = BATCH) -> NDArray[np.float32]:
-    """Return tensors of made-up films, prepared as the model wants them; the same ones at every call.
-
-    Each is a body with two lungs and a heart of varied size and place, an opacity in every other one, and noise.
-    """
-    drawn = []
-    across, down = np.meshgrid(np.linspace(-1, 1, 256), np.linspace(-1, 1, 256))
-    for seed in range(count):
-        random = np.random.default_rng(seed)
-
-        def blob(x: float, y: float, width: float, height: float) -> NDArray[np.float64]:
-            return np.asarray(1 / (1 + np.exp(12 * (np.hypot((across - x) / width, (down - y) / height) - 1))))
-
-        film = 0.8 * blob(0, 0.15, 0.95, 1.1)
-        for side in (-1, 1):
-            film -= random.uniform(0.35, 0.6) * blob(0.43 * side, -0.05, 0.3, random.uniform(0.5, 0.7))
-        film += random.uniform(0.2, 0.4) * blob(0.12, 0.28, random.uniform(0.2, 0.45), 0.3)
-        if seed % 2:
-            x, y, radius = random.uniform(-0.5, 0.5), random.uniform(-0.5, 0.5), random.uniform(0.05, 0.25)
-            film += 0.35 * blob(x, y, radius, radius)
-        film += random.normal(0, 0.02, film.shape)
-        drawn.append(to_tensor((255 * film.clip(0, 1)).astype(np.uint8), spec.preprocessing))
-    return np.stack(drawn)
+    """Return tensors of made-up films, prepared as the model wants them; the same ones at every call."""
+    return np.stack([to_tensor(film, spec.preprocessing) for film in phantoms(count)])
 
 
 def _open(engine: str, precision: str, spec: ModelSpec, *, threads: int, batch_size: int) -> ImageEncoder:
