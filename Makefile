@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo-library
+FILMS ?= ../shared/data/cxr
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint bench export clean
+.PHONY: help install demo test check lint bench export train bench-retrieval clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): pyproject.toml models/manifest.json
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed; set PYTHON to one")'
@@ -34,8 +35,14 @@ check: lint test ## run what continuous integration runs
 bench: export ## measure: every figure of README's table
 	$(BIN)/python -m tests.benchmarks
 
-export: install ## install what exporting and comparing the model needs (torch)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export]'
+export: install ## install what training, exporting and comparing the model needs (torch)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
+
+train: export ## train the embedding network (hours; goes on where it was): FILMS=folder of the training films
+	PYTHONPATH=models $(BIN)/python -m train $(FILMS) --out train-run
+
+bench-retrieval: export ## measure how well the model retrieves: FILMS=folder of the training films
+	$(BIN)/python models/evaluate.py $(FILMS) --output bench-results/retrieval.json
 
 clean: ## remove what the other targets made, except downloads
 	rm -rf .venv demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache

@@ -23,7 +23,7 @@ APP_NAME = "medsearch"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table; `low` and `high` bound a number, both included."""
+    """One row of the table; `low` and `high` bound a number, both included, `choices` are all values of a text."""
 
     name: str
     type: type
@@ -31,6 +31,7 @@ class Setting:
     help: str
     low: float | None = None
     high: float | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -40,7 +41,19 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("library", str, "", "Folder of the library; empty means the user's data folder."),
-    Setting("model", str, "", "Model that embeds images; empty means the shipped one."),
+    Setting(
+        "model",
+        str,
+        "",
+        "Model of new libraries (each keeps its own) and of `embed`; empty means the shipped one.",
+    ),
+    Setting(
+        "engine",
+        str,
+        "auto",
+        "What runs the model: onnxruntime, openvino, or auto, the fastest that is installed and agrees.",
+        choices=("auto", "onnxruntime", "openvino"),
+    ),
     Setting("threads", int, 0, "Processor cores to use; 0 means all that this process may use.", 0, 1024),
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
@@ -61,6 +74,7 @@ class Config:
 
     library: str
     model: str
+    engine: str
     threads: int
     batch_size: int
     max_frames: int
@@ -134,6 +148,8 @@ def _checked(name: str, value: Any, item: str) -> Any:
         raise ConfigError(f"must be of type {setting.type.__name__}", item=item, remedy=setting.help) from error
     if setting.low is not None and setting.high is not None and not setting.low <= number <= setting.high:
         raise ConfigError(f"must be from {setting.low:g} to {setting.high:g}", item=item, remedy=setting.help)
+    if setting.choices and number not in setting.choices:
+        raise ConfigError(f"must be one of {', '.join(setting.choices)}", item=item, remedy=setting.help)
     return number
 
 

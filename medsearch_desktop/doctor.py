@@ -20,8 +20,10 @@ import psutil
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
 from medsearch_desktop.image.decode import decoders
+from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
 from medsearch_desktop.library import MARKER, Library
+from medsearch_desktop.records import ModelRole
 from medsearch_desktop.workbench import Workbench
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -45,6 +47,7 @@ def examine(config: Config) -> list[Check]:
         ("program", _program),
         ("decoders", _decoders),
         ("model", lambda: _model(Workbench(config))),
+        ("engine", lambda: _engines(Workbench(config))),
         ("language", lambda: _language(Workbench(config))),
         ("disk", lambda: _disk(config)),
         ("library", lambda: _library(config)),
@@ -69,6 +72,7 @@ def _program() -> Iterator[Check]:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             yield Check("program", FAILURE, f"{name} is not installed", "Install MedSearch Desktop again")
+    versions += [f"{name} {release}" for name, release in installed_engines().items() if name not in names]
     yield Check("program", OK, f"Python {platform.python_version()} on {sys.platform}; {', '.join(versions)}")
 
 
@@ -89,7 +93,7 @@ def _model(bench: Workbench) -> Iterator[Check]:
         except MedSearchError as error:
             yield Check("model", FAILURE, str(error), error.remedy)
             continue
-        chosen = ", in use" if spec.model_id == bench.model.model_id else ""
+        chosen = ", the one of new libraries" if spec.model_id == bench.model.model_id else ""
         yield Check("model", OK, f"{spec.model_id}: its file is the one of the manifest{chosen}")
     shape = bench.model.preprocessing.shape
     ramp = np.linspace(-2, 2, math.prod(shape), dtype=np.float32).reshape(1, *shape)
@@ -98,6 +102,20 @@ def _model(bench: Workbench) -> Iterator[Check]:
     cosine = float(one @ both)
     state = OK if cosine >= 0.99999 else FAILURE
     yield Check("model", state, f"the same image alone and in a batch: cosine {cosine:.7f}")
+
+
+def _engines(bench: Workbench) -> Iterator[Check]:
+    trials = try_engines(bench.model, bench.config, retry_refused=True)
+    for trial in trials:
+        name = f"{trial.engine} in {trial.precision}"
+        if trial.refusal:
+            yield Check("engine", WARNING, f"{name} is refused: {trial.refusal}", "Another engine is used")
+            continue
+        speed = f"{trial.alone_per_s:.1f} images/s one at a time, {trial.batch_per_s:.1f} in batches"
+        agreement = "the reference" if trial is trials[0] else f"cosine to the reference {trial.cosine:.5f}"
+        yield Check("engine", OK, f"{name}: {speed}; {agreement}")
+    chosen = fastest(trials, bench.config)
+    yield Check("engine", OK, f"{chosen.engine} in {chosen.precision} is used, by the setting {bench.config.engine!r}")
 
 
 def _language(bench: Workbench) -> Iterator[Check]:
@@ -134,7 +152,7 @@ def _library(config: Config) -> Iterator[Check]:
             f" {totals.patients} patients, {totals.failures} failures",
         )
         for name, held, expected in (
-            ("image index", library.vectors.count, library.catalogue.vector_count(library.model.model_id)),
+            ("image index", library.vectors.count, library.catalogue.vector_count(library.model_id)),
             ("text index", library.fulltext.document_count, library.catalogue.document_count()),
         ):
             if held == expected:
@@ -146,6 +164,7 @@ def _library(config: Config) -> Iterator[Check]:
                     f"{held} entries, the database has {expected}",
                     f"Remove {path / 'indexes'}: it is made anew",
                 )
+        yield from _library_model(library)
         for root, online, _ in library.catalogue.roots():
             yield Check("folder", OK if online else WARNING, f"{root} is {'there' if online else 'offline'}")
     for file, most in ((path, 0o700), (path / "library.duckdb", 0o600), (path / MARKER, 0o600)):
@@ -154,6 +173,43 @@ def _library(config: Config) -> Iterator[Check]:
             yield Check("permissions", WARNING, f"{file} has mode {mode:o}", f"chmod {most:o} {file}")
         else:
             yield Check("permissions", OK, f"{file} has mode {mode:o}")
+
+
+def _library_model(library: Library) -> Iterator[Check]:
+    model_id = library.model_id
+    try:
+        verify(library.model)
+    except MedSearchError as error:
+        what = f"what is stored can be asked, nothing new be embedded: {error.item}: {error.message}"
+        yield Check("own model", WARNING, what, error.remedy)
+    waiting = library.waiting_images()
+    seen = f"{model_id} is in use, {library.vectors.count} images have its vector"
+    if waiting:
+        failed = len(library.unembedded())
+        yield Check(
+            "own model",
+            WARNING,
+            f"{seen}, {waiting} lack it ({failed} files could not be embedded, the others wait for theirs)",
+            f"`medsearch model use {model_id}` tries again",
+        )
+    else:
+        yield Check("own model", OK, seen)
+    for held in library.models():
+        if held.role is ModelRole.NEXT:
+            yield Check(
+                "own model",
+                WARNING,
+                f"a switch to {held.model_id} has not ended, {held.vectors} images have its vector",
+                f"`medsearch model use {held.model_id}` goes on, `medsearch model use {model_id}` gives it up",
+            )
+    curve, why = library.curve(), library.curve_note()
+    if curve is None and not why:
+        yield Check("match meter", OK, "not measured", "`medsearch model calibrate` measures it")
+    elif why:
+        yield Check("match meter", WARNING, why, "`medsearch model calibrate` measures it anew")
+    elif curve is not None:
+        accuracy = f"off by {100 * curve.calibration_error:.1f} % on average"
+        yield Check("match meter", OK, f"measured {curve.measured} by {curve.queries} images, {accuracy}")
 
 
 def _network() -> Iterator[Check]:

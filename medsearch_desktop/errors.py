@@ -17,6 +17,7 @@
     │   ├── LibraryLockedError        another process owns it
     │   ├── LibraryFormatError        written by a newer release, or damaged beyond healing
     │   └── StorageFullError          the disk is full; everything committed before stays readable
+    ├── MeterError                    too little in the library to measure the match meter by
     ├── NotFoundError                 no such image, report or study in this library
     └── QueryError                    a question that cannot be read; knows the character
 
@@ -108,6 +109,10 @@ class LibraryFormatError(LibraryError):
 
 class StorageFullError(LibraryError):
     """The disk is full; what was committed before stays readable."""
+
+
+class MeterError(MedSearchError):
+    """The library holds too few images with a report for the match meter to be measured."""
 
 
 class NotFoundError(MedSearchError):

@@ -11,9 +11,8 @@ import hashlib
 import io
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.errors import DecodeError, MedSearchError, NoPixelsError, ReportError, SourceError
+from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
+from medsearch_desktop.errors import DecodeError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -38,8 +38,6 @@ from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
 
-# Files up to this size are read once, hashed and decoded from memory; larger ones are streamed.
-READ_WHOLE_BELOW = 64 << 20
 # A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
 FILES_PER_COMMIT = 64
 HEADERS_PER_COMMIT = 1024
@@ -119,7 +117,10 @@ class _Run:
 
 
 class Ingest:
-    """Brings a library up to date with folders; `encoder` and `reader` are asked for only when needed."""
+    """Brings a library up to date with folders; `model`, `encoder` and `reader` are asked for only when needed.
+
+    `model` and `encoder` may raise ModelError, which stops the ingest at the first image with pixels.
+    """
 
     def __init__(
         self,
@@ -128,7 +129,8 @@ class Ingest:
         intake: Intake,
         thumbnails: Thumbnails,
         config: Config,
-        model: ModelSpec,
+        model_id: str,
+        model: Callable[[], ModelSpec],
         encoder: Callable[[], ImageEncoder],
         reader: Callable[[], ReportReader],
     ) -> None:
@@ -136,6 +138,7 @@ class Ingest:
         self._intake = intake
         self._thumbnails = thumbnails
         self._config = config
+        self._model_id = model_id
         self._model = model
         self._encoder = encoder
         self._reader = reader
@@ -201,18 +204,8 @@ class Ingest:
         threads = self._config.thread_count
         read = self._read_header if run.metadata_only else self._read
         known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
-        ahead: deque[Future[Work]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-            try:
-                for file in files:
-                    ahead.append(pool.submit(read, file, known_content))
-                    if len(ahead) >= 2 * threads + self._config.batch_size:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+        ahead = 2 * threads + self._config.batch_size
+        return look_ahead(lambda file: read(file, known_content), files, threads=threads, ahead=ahead)
 
     def _read(self, file: SourceFile, known_content: set[str]) -> Work:
         checked_ns = time.time_ns()
@@ -223,10 +216,10 @@ class Ingest:
             file = replace(file, kind=kind)
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
-            data = _content(file)
+            data = read_whole(file.path, size=file.size)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
-            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=_why(error))
+            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=reason_of(error))
         file = replace(file, sha256=sha256)
         if kind is FileKind.REPORT:
             return self._read_report(file, checked_ns, data)
@@ -248,10 +241,10 @@ class Ingest:
             )
         except NoPixelsError as error:
             # No picture, but a study, a patient and a date: what the header says can still be asked for.
-            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=_why(error))
-            return Work(file, checked_ns, reason=_why(error), images=(image,), thumbnails=(None,), tensors=(None,))
+            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=reason_of(error))
+            return Work(file, checked_ns, reason=reason_of(error), images=(image,), thumbnails=(None,), tensors=(None,))
         except (DecodeError, OSError) as error:
-            return Work(file, checked_ns, reason=_why(error))
+            return Work(file, checked_ns, reason=reason_of(error))
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
         return Work(
             file,
@@ -263,7 +256,7 @@ class Ingest:
                 for display in decoded.displays
             ),
             tensors=tuple(
-                None if display is None else to_tensor(display, self._model.preprocessing)
+                None if display is None else to_tensor(display, self._model().preprocessing)
                 for display in decoded.displays
             ),
         )
@@ -275,7 +268,7 @@ class Ingest:
             kind = file.kind if file.kind is FileKind.DICOM else sniff_bytes(head, size=file.size, name=file.path)
             file = replace(file, kind=kind)
             if kind is FileKind.REPORT:
-                return self._read_report(file, checked_ns, _content(file))
+                return self._read_report(file, checked_ns, read_whole(file.path, size=file.size))
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
             if kind is FileKind.RASTER:
@@ -285,7 +278,7 @@ class Ingest:
                 file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
             )
         except (SourceError, DecodeError) as error:
-            return Work(file, checked_ns, reason=_why(error))
+            return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
@@ -293,7 +286,7 @@ class Ingest:
         try:
             text, encoding = read_text(data if data is not None else _head(file), name=file.path, max_bytes=limit)
         except ReportError as error:
-            return Work(file, checked_ns, reason=_why(error))
+            return Work(file, checked_ns, reason=reason_of(error))
         return Work(file, checked_ns, report=self._reader().read(text, report_id="", encoding=encoding))
 
     def _settle(self, work: Work, run: _Run) -> None:
@@ -322,7 +315,7 @@ class Ingest:
             self._put(outcome, what, run)
         else:
             if not work.drawn:
-                work = self._draw(file, work.checked_ns, _content(file))
+                work = self._draw(file, work.checked_ns, read_whole(file.path, size=file.size))
             self._take(work, verdict.change, run)
 
     def _keep(self, work: Work, row: FileRow, run: _Run) -> None:
@@ -376,7 +369,7 @@ class Ingest:
         if ready:
             settled = self._intake.write(
                 [outcome for outcome, _, _ in ready],
-                model_id=self._model.model_id,
+                model_id=self._model_id,
                 pipeline_version=PIPELINE_VERSION,
             )
             for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
@@ -462,30 +455,12 @@ def link_reports(catalogue: Catalogue, intake: Intake) -> int:
     return len(links)
 
 
-def _why(error: MedSearchError | OSError) -> str:
-    """Return what happened and what to do; the path stands beside it wherever it is shown."""
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return f"{error.message}. {error.remedy}" if error.remedy else error.message
-
-
 def _own_report(work: Work, verdict: Verdict) -> bool:
     """Whether a report of the same words as another is one of its own: normal films read alike."""
     if work.report is None:
         return False
     own, other = Path(work.file.path), Path(verdict.other)
     return (own.name, own.parent.name) != (other.name, other.parent.name)
-
-
-def _content(file: SourceFile) -> bytes | None:
-    """Return the whole file, or None when it is to be streamed."""
-    if file.size > READ_WHOLE_BELOW:
-        return None
-    try:
-        with open_regular(file.path) as handle:
-            return handle.read()
-    except OSError as error:
-        raise unreadable(file.path, error) from error
 
 
 def _head(file: SourceFile) -> bytes:

@@ -7,10 +7,11 @@ with open_library("~/library", create=True) as library:
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,31 +20,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config, load_config
-from medsearch_desktop.errors import (
-    LibraryError,
-    LibraryFormatError,
-    LibraryNotFoundError,
-    NotFoundError,
-    QueryError,
-    StorageFullError,
-)
-from medsearch_desktop.image.models import ModelSpec
+from medsearch_desktop.embeddings import Embeddings
+from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.records import (
     Bucket,
     Facet,
     Failure,
+    HeldModel,
     Hit,
+    IngestEvent,
     IngestSummary,
+    MatchCurve,
     SearchAnswer,
     Share,
+    SwitchEvent,
     VisualAnswer,
     VisualHit,
 )
+from medsearch_desktop.reembed import ModelSwitch
 from medsearch_desktop.search.aggregate import facets
 from medsearch_desktop.search.filters import to_sql
 from medsearch_desktop.search.hybrid import fuse
+from medsearch_desktop.search.meter import Meter, Meters
 from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
@@ -53,12 +54,14 @@ from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
+from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
+from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
 from medsearch_desktop.workbench import Region, Workbench
 
-FORMAT = 1
-MARKER = "library.json"
+__all__ = ["FORMAT", "MARKER", "Library", "open_library"]
+
 # Ranks that each signal of a mixed question contributes at least; beyond them a document's share is below 1/1000.
 FUSION_DEPTH = 1000
 
@@ -67,7 +70,8 @@ def open_library(path: str | os.PathLike[str] | None = None, *, create: bool = F
     """Open the library at `path`, or the user's own, and return it ready to answer.
 
     `settings` are those of `medsearch_desktop.config`. With `create`, a library is made where
-    there is none. Raises LibraryNotFoundError, LibraryLockedError, LibraryFormatError, ConfigError.
+    there is none. Raises LibraryNotFoundError, LibraryLockedError, LibraryFormatError, ConfigError,
+    and ModelMissingError for a new library whose model is not registered.
     """
     config = load_config({**settings, "library": os.fspath(path) if path is not None else None})
     return Library(config, create=create)
@@ -79,22 +83,21 @@ class Library:
     def __init__(self, config: Config, *, create: bool = False) -> None:
         self.config = config
         self.path = config.library_path
-        _prepare_folder(self.path, create=create)
+        if create and not (self.path / DATABASE).exists():
+            # A setting that is wrong makes no library.
+            find_model(config.model)
+        prepare_folder(self.path, create=create)
         self.workbench = Workbench(config)
-        self._model = self.workbench.model
-        self._database = Database(self.path / "library.duckdb", threads=config.thread_count)
+        self._database = Database(self.path / DATABASE, threads=config.thread_count)
         try:
             self.catalogue = Catalogue(self._database)
             self._intake = Intake(self._database)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
-            self.vectors = VectorIndex(
-                self.path / "indexes" / f"vectors-{self._model.model_id}",
-                model_id=self._model.model_id,
-                dim=self._model.dim,
-                exact_below=config.exact_below,
-                breadth=config.search_breadth,
-                threads=config.thread_count,
+            self._models = Models(self._database)
+            self._meters = Meters(self._models)
+            self._embeddings = Embeddings(
+                self.path / "indexes", self._models, self.catalogue, config=config, workbench=self.workbench
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
             # On a full disk the indexes stay as they were, and the library readable.
@@ -113,14 +116,84 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Let go of the library; another process may open it."""
-        self.vectors.close()
+        """Let go of the library, so that another process may open it; a switch that is under way ends here."""
+        self._embeddings.close()
         self._database.close()
 
     @property
+    def model_id(self) -> str:
+        """The model in use, whose vectors are searched; it need not be registered any more."""
+        return self._embeddings.model_id
+
+    @property
     def model(self) -> ModelSpec:
-        """The model whose vectors are searched."""
-        return self._model
+        """The registry entry of the model in use. Raises ModelMissingError, ModelAlteredError, ModelError."""
+        return self._embeddings.spec(self.model_id)
+
+    @property
+    def vectors(self) -> VectorIndex:
+        """The image index of the model in use."""
+        return self._embeddings.index
+
+    @property
+    def switch(self) -> ModelSwitch | None:
+        """The latest switch of this process to another model, under way or done."""
+        return self._embeddings.switch
+
+    def models(self) -> list[HeldModel]:
+        """Return the models that the library has vectors of, the one in use first, and one it is to change to."""
+        return self._models.held()
+
+    def unembedded(self) -> list[Failure]:
+        """Return the files of images that the model in use could not embed though they were there, and why."""
+        return self._models.unembedded(self.model_id)
+
+    def waiting_images(self) -> int:
+        """Count the images that have pixels and no vector of the model in use, for whatever reason."""
+        return self._models.count_lacking(self.model_id)
+
+    def use_model(
+        self, model_id: str, *, on_event: Callable[[SwitchEvent], None] | None = None, background: bool = False
+    ) -> ModelSwitch:
+        """Make `model_id` the model in use, and return how that went or goes.
+
+        Every image that has no vector of it is embedded first; until that is done the old one stays
+        in use, and `similar(model=...)` asks what the new one has so far. May be interrupted at any
+        moment and begun again. Vectors of the old one are kept, so going back is instant. Images
+        whose file is away or cannot be embedded are counted and listed and hold nothing up: the old
+        model still finds them, and they get their vector at the next ingest once the file is back.
+        With `background` a thread does it while this process answers: `switch.event` shows how far
+        it is, `cancel()` and `join()` end it, and so does `close`.
+        Raises ModelMissingError, ModelAlteredError, ModelError, StorageFullError, and LibraryError
+        while another switch is under way.
+        """
+        return self._embeddings.use(model_id, on_event=on_event, background=background)
+
+    def drop_model(self, model_id: str) -> int:
+        """Remove the vectors of a model that is not in use, and its match curve; return how many vectors.
+
+        Raises ModelError for the one in use and for one that the library has nothing of.
+        """
+        count = self._embeddings.drop(model_id)
+        self._meters.forget()
+        return count
+
+    def calibrate(self) -> MatchCurve:
+        """Measure the match meter of the model in use by the library's reports, and keep and return its curve.
+
+        Up to 2,000 images ask for their 10 nearest of other patients, with a fixed seed. A minute
+        for 100,000 images. Raises MeterError when too few images have a report.
+        """
+        model_id = self.model_id
+        return self._meters.calibrate(model_id, self._embeddings.index_of(model_id))
+
+    def curve(self) -> MatchCurve | None:
+        """Return what the match meter measured of the model in use; None before `calibrate`."""
+        return self._models.curve(self.model_id)
+
+    def curve_note(self) -> str:
+        """Return why the match meter of the model in use should be measured again; empty where it need not."""
+        return self._meters.note(self.model_id, images=self.vectors.count)
 
     def totals(self) -> Totals:
         """Count the records of each kind."""
@@ -142,19 +215,25 @@ class Library:
         Files are never written, moved or locked. May be interrupted at any moment and run again.
         With `metadata_only` no pixel is read: images can be found by words and fields, and by
         likeness once an ordinary ingest has seen them. Raises SourceError for a path that is not
-        there and never was, StorageFullError; single bad files are counted and listed.
+        there and never was, StorageFullError, ModelMissingError where there are pixels to embed and
+        the model in use has gone; single bad files are counted and listed.
         """
+        model_id = self.model_id
         ingest = Ingest(
             catalogue=self.catalogue,
             intake=self._intake,
             thumbnails=self.thumbnails,
             config=self.config,
-            model=self._model,
-            encoder=lambda: self.workbench.encoder,
+            model_id=model_id,
+            model=lambda: self._embeddings.spec(model_id),
+            encoder=lambda: self._embeddings.encoder(model_id),
             reader=lambda: self.workbench.reader,
         )
         try:
-            return ingest.run([os.fspath(path) for path in paths], metadata_only=metadata_only, on_event=on_event)
+            summary = ingest.run([os.fspath(path) for path in paths], metadata_only=metadata_only, on_event=on_event)
+            if metadata_only:
+                return summary
+            return replace(summary, caught_up=self._catch_up(on_event))
         finally:
             self.refresh()
             self.vectors.extend_graph()
@@ -169,7 +248,8 @@ class Library:
 
     def refresh(self) -> None:
         """Teach both indexes what they have missed, from the database."""
-        self._refresh_vectors()
+        self._meters.forget()
+        self._embeddings.refresh()
         self._refresh_fulltext()
 
     def search(
@@ -214,24 +294,32 @@ class Library:
         k: int = 10,
         roi: Region | None = None,
         where: str = "",
+        model: str = "",
     ) -> VisualAnswer:
         """Return the images nearest to an image of the library (its id) or to any image file.
 
         Nothing is imported to ask. `roi` is (x, y, width, height) in pixels of the whole image:
         that part alone is embedded and compared with whole images. `where` is a question that
-        restricts the answer, image by image. Raises NotFoundError, DecodeError, QueryError.
+        restricts the answer, image by image. `model` asks the vectors of another model than the one
+        in use, as far as there are any. Once the match meter was measured, hits carry the share of
+        images at their cosine that have a finding in common with the query; not for a region, as
+        whole images were measured.
+        Raises NotFoundError, DecodeError, QueryError, ModelMissingError for an image that must be
+        embedded by a model that has gone, ModelError for one that has no vectors here.
         """
         name = os.fspath(image)
-        vector, known = self._query_vector(name, roi)
+        model_id = model or self.model_id
+        index = self._embeddings.index_of(model_id)
+        vector, known = self._query_vector(name, roi, model_id)
         allowed = self._images_where(where) if where.strip() else None
-        found = nearest(
-            self.vectors, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None
-        )
+        found = nearest(index, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None)
+        meter = self._meters.of(model_id) if roi is None else None
+        expected = meter.expected(found.scores).tolist() if meter else [None] * len(found.scores)
         rows = self.catalogue.images(found.numbers)
         packed = self.fulltext.study_cards(row.study_uid for row in rows.values())
         cards = {study_uid: Card.unpack(card) for study_uid, card in packed.items()}
         hits = []
-        for number, score in zip(found.numbers.tolist(), found.scores.tolist(), strict=True):
+        for number, score, share in zip(found.numbers.tolist(), found.scores.tolist(), expected, strict=True):
             # An index that a full disk kept from learning may still know what is gone.
             if (row := rows.get(number)) is None:
                 continue
@@ -248,9 +336,19 @@ class Library:
                     path=row.path,
                     thumbnail=str(self.thumbnails.path(row.image_id)),
                     impression=card.impression if card else "",
+                    expected=share,
                 )
             )
-        return VisualAnswer(name, self._model.model_id, tuple(hits), found.nothing_close)
+        shares = [hit.expected for hit in hits if hit.expected is not None]
+        return VisualAnswer(
+            name,
+            model_id,
+            tuple(hits),
+            nothing_close=found.nothing_close or not _promising(meter, found.scores),
+            expected=sum(shares) / len(shares) if shares else None,
+            chance=meter.curve.chance if meter else None,
+            notes=self._visual_notes(model_id, index),
+        )
 
     def thumbnail(self, image_id: str) -> bytes | None:
         """Return an image's thumbnail as WebP, drawn anew where it is missing; None without pixels.
@@ -278,12 +376,13 @@ class Library:
         self._refresh_fulltext()
 
     def _search_like(self, tree: Tree, like: str, *, k: int, offset: int) -> SearchAnswer:
-        vector, _ = self._query_vector(like, None)
+        model_id = self.model_id
+        vector, _ = self._query_vector(like, None, model_id)
         depth = max(FUSION_DEPTH, 4 * (offset + k))
         matching = matching_documents(self.fulltext, tree)
         docs = self.catalogue.images_of_documents(matching)
         allowed = np.array(sorted(docs), dtype=np.int64)
-        found = nearest(self.vectors, vector, k=depth, allowed=allowed)
+        found = nearest(self._embeddings.index_of(model_id), vector, k=depth, allowed=allowed)
         by_image: dict[int, float] = {}
         for number, score in zip(found.numbers.tolist(), found.scores.tolist(), strict=True):
             by_image.setdefault(docs[number], score)
@@ -296,7 +395,8 @@ class Library:
         ranked_nos = [doc_no for doc_no, _, _ in fused]
         fused += [(doc_no, 0.0, ()) for doc_no in np.setdiff1d(matching, ranked_nos).tolist()]
         fused = fused[offset : offset + k]
-        notes = ("nothing close to that image",) if found.nothing_close else ()
+        nothing_close = found.nothing_close or not _promising(self._meters.of(model_id), found.scores)
+        notes = ("nothing close to that image",) if nothing_close else ()
         hits = self._hits(tree, [(no, score) for no, score, _ in fused], [shares for _, _, shares in fused])
         return SearchAnswer(len(matching), hits, notes=notes)
 
@@ -338,7 +438,9 @@ class Library:
         )
         return self.catalogue.images_where(condition, parameters)
 
-    def _query_vector(self, image: str, roi: Region | None) -> tuple[NDArray[np.float32], ImageRow | None]:
+    def _query_vector(
+        self, image: str, roi: Region | None, model_id: str
+    ) -> tuple[NDArray[np.float32], ImageRow | None]:
         row = self.catalogue.image(image)
         if row is None:
             if not Path(image).is_file():
@@ -347,36 +449,35 @@ class Library:
                     item=image,
                     remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
                 )
-            return self.workbench.vector(image, roi=roi), None
+            return self._embeddings.vector(image, model_id=model_id, roi=roi), None
         if roi is None:
             with suppress(KeyError):
-                return self.vectors.vectors_of(np.array([row.image_no]))[0], row
-        return self.workbench.vector(row.path, image_id=row.image_id, roi=roi), row
+                return self._embeddings.index_of(model_id).vectors_of(np.array([row.image_no]))[0], row
+        return self._embeddings.vector(row.path, model_id=model_id, image_id=row.image_id, roi=roi), row
+
+    def _visual_notes(self, model_id: str, index: VectorIndex) -> tuple[str, ...]:
+        notes = []
+        if model_id != self.model_id:
+            notes.append(f"{index.count} images of {self.totals().images} have a vector of the model {model_id}")
+        if why := self._meters.note(model_id, images=index.count):
+            notes.append(f"the match meter is out of date: {why}; `medsearch model calibrate` measures it anew")
+        return tuple(notes)
+
+    def _catch_up(self, on_event: OnEvent | None) -> int:
+        started = time.monotonic()
+
+        def tell(event: SwitchEvent) -> None:
+            if on_event is not None:
+                seconds = time.monotonic() - started
+                on_event(IngestEvent("vector", total=event.total, settled=event.settled, seconds=seconds))
+
+        return self._embeddings.catch_up(tell)
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)
         if row is None:
             raise NotFoundError("the library has no such image", item=image_id)
         return row
-
-    def _refresh_vectors(self) -> None:
-        model_id = self._model.model_id
-        none = np.empty(0, np.int64)
-        if self.vectors.watermark == 0:
-            last = self.catalogue.last_change()
-            # What a filling that was cut off has left may be gone from the database since.
-            self.vectors.reset()
-            for numbers, vectors in self.catalogue.vectors(model_id):
-                self.vectors.update(numbers, vectors, removed=none, watermark=0)
-            self.vectors.update(none, np.empty((0, self._model.dim), np.float32), removed=none, watermark=last)
-            return
-        changed, last = self.catalogue.changes("image", after=self.vectors.watermark)
-        if last == self.vectors.watermark:
-            return
-        gone = np.setdiff1d(changed, self.catalogue.present_images(changed))
-        for numbers, vectors in self.catalogue.vectors(model_id, image_nos=changed):
-            self.vectors.update(numbers, vectors, removed=none, watermark=self.vectors.watermark)
-        self.vectors.update(none, np.empty((0, self._model.dim), np.float32), removed=gone, watermark=last)
 
     def _refresh_fulltext(self) -> None:
         if self.fulltext.watermark == 0:
@@ -389,54 +490,6 @@ class Library:
             self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
 
 
-def _prepare_folder(path: Path, *, create: bool) -> None:
-    marker = path / MARKER
-    if marker.exists():
-        _check_format(marker)
-        return
-    if (path / "library.duckdb").exists():
-        # A crash between the two files of a new library, or a marker that was deleted: the database decides.
-        _write_marker(marker)
-        return
-    if not create:
-        raise LibraryNotFoundError(
-            "there is no library here", item=str(path), remedy="`medsearch ingest FOLDER` makes one"
-        )
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise LibraryError(
-                "the folder is not empty and not a library",
-                item=str(path),
-                remedy="Give --library the name of a new folder",
-            )
-        path.chmod(0o700)
-        _write_marker(marker)
-    except OSError as error:
-        raise LibraryError(f"the folder cannot be written ({error.strerror})", item=str(path)) from error
-
-
-def _check_format(marker: Path) -> None:
-    try:
-        found = json.loads(marker.read_text("utf-8"))["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LibraryFormatError(
-            "it does not say what format the library has",
-            item=str(marker),
-            remedy=f'If the folder was written by this release, write {{"format": {FORMAT}}} into the file',
-        ) from error
-    if not isinstance(found, int) or found > FORMAT:
-        raise LibraryFormatError(
-            f"the library has format {found}, this release knows {FORMAT}",
-            item=str(marker.parent),
-            remedy="Install the release that wrote it, or a later one",
-        )
-
-
-def _write_marker(marker: Path) -> None:
-    part = marker.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-        json.dump({"format": FORMAT}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(marker)
+def _promising(meter: Meter | None, scores: NDArray[np.float32]) -> bool:
+    """Whether the best of an answer is more likely to share a finding than any image; without a meter, yes."""
+    return meter is None or not len(scores) or meter.above_chance(float(scores[0]))

@@ -6,7 +6,7 @@ ages are years, character ranges are half-open offsets into `Report.text`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -209,7 +209,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class VisualHit:
-    """One image near a query image; `score` is the cosine of their vectors."""
+    """One image near a query image.
+
+    `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
+    a finding in common with the query: None where the match meter has not been measured.
+    """
 
     image_id: str
     score: float
@@ -221,6 +225,7 @@ class VisualHit:
     path: str = ""
     thumbnail: str = ""
     impression: str = ""
+    expected: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +260,82 @@ class SearchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class VisualAnswer:
-    """The nearest images, best first; `nothing_close` when even the first is further than images here are apart."""
+    """The nearest images, best first.
+
+    `nothing_close` when even the first is further than images here are apart, or no more likely to
+    have a finding in common with the query than any image of another patient. `expected` is the
+    mean over the hits and `chance` what any image would have; both None without a match meter.
+    """
 
     query: str
     model_id: str
     hits: tuple[VisualHit, ...]
     nothing_close: bool = False
+    expected: float | None = None
+    chance: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MatchCurve:
+    """How often images at a given cosine have a finding in common: what the match meter measured.
+
+    `scores` (cosines) ascends and `precision` with it: linear between knots, flat above the last, and
+    below the first it falls to `chance`, the share among random pairs of other patients, at
+    `chance_score`, the mean cosine of these.
+    `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot.
+    `images` counts the vectors of the model when it was measured, `labelled` those with a report,
+    `queries` those that asked.
+    `reliability` holds (expected, observed, pairs) of queries that had no part in what was expected
+    of them, by rising score, and `calibration_error` the mean distance of the two.
+    """
+
+    model_id: str
+    scores: tuple[float, ...]
+    precision: tuple[float, ...]
+    errors: tuple[float, ...]
+    pairs: tuple[int, ...]
+    chance: float
+    chance_score: float
+    queries: int
+    images: int
+    labelled: int
+    measured: date
+    pipeline_version: str
+    calibration_error: float
+    reliability: tuple[tuple[float, float, int], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch model calibrate --json` prints."""
+        return {**asdict(self), "measured": self.measured.isoformat()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> MatchCurve:
+        """Return the curve that `as_json` was given."""
+        lists = {name: tuple(value[name]) for name in ("scores", "precision", "errors", "pairs")}
+        reliability = tuple((float(e), float(o), int(n)) for e, o, n in value["reliability"])
+        return cls(**{**value, **lists, "reliability": reliability, "measured": date.fromisoformat(value["measured"])})
+
+
+class ModelRole(StrEnum):
+    """What a model is to a library; `NEXT` is one of which a switch to it has begun and not ended."""
+
+    IN_USE = "in use"
+    NEXT = "next"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModel:
+    """One model that a library knows: what it is to it, how many images it has embedded, the file that did it.
+
+    `sha256` is empty where nobody knows.
+    """
+
+    model_id: str
+    role: ModelRole
+    vectors: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +351,8 @@ class IngestEvent:
     """One step of an ingest, for whoever shows progress.
 
     `stage` is "discovered" (`total` files so far, now and then while folders are listed), "file" (one
-    more file is settled) or
-    "done". Counts are cumulative; `seconds` is the time since the start.
+    more file is settled), "done", or after it "vector" (`settled` of `total` images of earlier
+    ingests that had no vector yet). Counts are cumulative; `seconds` is the time since the start.
     """
 
     stage: str
@@ -296,7 +371,8 @@ class IngestSummary:
 
     `discovered` is the sum of indexed, unchanged, updated, duplicates, failed and `ignored` (files
     of other kinds); `removed` counts files that were known and are gone. A copy that takes over
-    from a file that was removed is counted once more, for what it then is.
+    from a file that was removed is counted once more, for what it then is. `caught_up` counts images
+    of earlier ingests that got the vector that they lacked.
     """
 
     discovered: int = 0
@@ -312,6 +388,7 @@ class IngestSummary:
     ignored: int = 0
     failures: tuple[Failure, ...] = ()
     offline: tuple[str, ...] = ()
+    caught_up: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `medsearch ingest --json` prints."""
@@ -329,4 +406,57 @@ class IngestSummary:
             "failures": [{"path": f.path, "reason": f.reason} for f in self.failures],
             "ignored": self.ignored,
             "offline": list(self.offline),
+            "caught_up": self.caught_up,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchEvent:
+    """One step of a switch to another model, for whoever shows progress.
+
+    `stage` is "embedding" (`settled` of `total` images are done with), "indexing" or "done". `images`
+    got a vector, `offline` wait for their file, `failed` could not be embedded. Counts are
+    cumulative; `seconds` is the time since the start.
+    """
+
+    stage: str
+    model_id: str
+    total: int = 0
+    settled: int = 0
+    images: int = 0
+    offline: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSummary:
+    """What a switch to another model did; `in_use` is false for one that was cancelled and may go on later.
+
+    `images` were embedded now, `kept` had their vector already, `offline` wait for their file and
+    `failed` could not be embedded; `failures` lists the files of the last two.
+    """
+
+    model_id: str
+    before: str
+    in_use: bool
+    images: int = 0
+    kept: int = 0
+    offline: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch model use --json` prints."""
+        return {
+            "model_id": self.model_id,
+            "before": self.before,
+            "in_use": self.in_use,
+            "images": self.images,
+            "kept": self.kept,
+            "offline": self.offline,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "failures": [{"path": f.path, "reason": f.reason} for f in self.failures],
         }

@@ -44,14 +44,14 @@ class Verdict:
 def list_all(config: Config) -> tuple[list[dict[str, Any]], list[ModelError]]:
     """Return what is registered, an object a model, and what is wrong with the registry of the user's models.
 
-    `in_use` is true of the model that the settings name, or else of this release's default.
+    `default` is true of the model of new libraries: that of the settings, or else of this release.
 
     Raises ModelError when this release's own manifest cannot be read.
     """
     from medsearch_desktop.image.models import survey_models
 
     specs, problems = survey_models()
-    return [as_json(spec, in_use=spec.model_id == _chosen(config)) for spec in specs], problems
+    return [{**as_json(spec), "default": spec.model_id == _chosen(config)} for spec in specs], problems
 
 
 def verify(config: Config, model_id: str = "") -> list[Verdict]:
@@ -130,11 +130,10 @@ def own_fingerprint() -> str:
     return signing.own_fingerprint()
 
 
-def as_json(spec: ModelSpec, *, in_use: bool) -> dict[str, Any]:
-    """Return the object that `medsearch model list --json` prints of a model."""
+def as_json(spec: ModelSpec) -> dict[str, Any]:
+    """Return the object that `medsearch model` prints of a registered model."""
     return {
         "model_id": spec.model_id,
-        "in_use": in_use,
         "shipped": spec.shipped,
         "dim": spec.dim,
         "size": spec.preprocessing.size,

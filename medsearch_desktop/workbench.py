@@ -1,11 +1,12 @@
 """What needs no library: one image to a vector, one report to entities, one phrase to a code.
 
-The model and the language pipeline are loaded at first use and kept.
+Models and the language pipeline are loaded at first use and kept.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import DecodeError, SourceError
 from medsearch_desktop.image.decode import decode
-from medsearch_desktop.image.embed import ImageEncoder, OnnxEncoder
+from medsearch_desktop.image.embed import ImageEncoder
+from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
 from medsearch_desktop.records import Report
@@ -30,16 +32,37 @@ Region = tuple[int, int, int, int]
 
 
 class Workbench:
-    """The model and the language pipeline that a configuration names."""
+    """The language pipeline, the model that a configuration names and, by their specs, any others.
+
+    May be shared between threads.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.model: ModelSpec = find_model(config.model)
+        self._encoders: dict[str, ImageEncoder] = {}
+        self._loading = threading.Lock()
 
     @cached_property
+    def model(self) -> ModelSpec:
+        """The model that the configuration names. Raises ModelMissingError, ModelError."""
+        return find_model(self.config.model)
+
+    @property
     def encoder(self) -> ImageEncoder:
-        """The embedding model."""
-        return OnnxEncoder(self.model, threads=self.config.thread_count, batch_size=self.config.batch_size)
+        """The embedding model that the configuration names."""
+        return self.encoder_of(self.model)
+
+    def encoder_of(self, spec: ModelSpec) -> ImageEncoder:
+        """Return the embedding model of a registry entry, loaded. Raises ModelMissingError, ModelError."""
+        with self._loading:
+            if spec.model_id not in self._encoders:
+                self._encoders[spec.model_id] = open_encoder(spec, self.config)
+            return self._encoders[spec.model_id]
+
+    def unload(self, model_id: str) -> None:
+        """Let go of a model, until it is asked for again."""
+        with self._loading:
+            self._encoders.pop(model_id, None)
 
     @cached_property
     def reader(self) -> ReportReader:
@@ -69,13 +92,17 @@ class Workbench:
         reason = decoded.images[0].pixel_error or "that image is not in the file any more"
         raise DecodeError(reason, item=path)
 
-    def vector(self, path: str, *, image_id: str | None = None, roi: Region | None = None) -> NDArray[np.float32]:
+    def vector(
+        self, path: str, *, image_id: str | None = None, roi: Region | None = None, model: ModelSpec | None = None
+    ) -> NDArray[np.float32]:
         """Return the vector, shape (1024,), of an image or of its part `roi` (x, y, width, height in pixels).
 
+        `model` is the configured one where none is given.
         Raises SourceError, DecodeError, ModelError, and MedSearchError for a region outside the image.
         """
-        tensor = to_tensor(self.display(path, image_id=image_id), self.model.preprocessing, roi=roi)
-        vectors: NDArray[np.float32] = self.encoder.encode(tensor[None])
+        spec = model or self.model
+        tensor = to_tensor(self.display(path, image_id=image_id), spec.preprocessing, roi=roi)
+        vectors: NDArray[np.float32] = self.encoder_of(spec).encode(tensor[None])
         return cast(NDArray[np.float32], vectors[0])
 
     def embed(self, files: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Settings of whoever runs the tests must not reach them.
 for name in [name for name in os.environ if name.startswith("MEDSEARCH_") and name != "MEDSEARCH_TEST_DATA"]:
     del os.environ[name]
+# Else every test that embeds would first try the engines that happen to be installed, for seconds.
+os.environ["MEDSEARCH_ENGINE"] = "onnxruntime"
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+from medsearch_desktop.image.models import find_model
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,26 @@ def write_department(folder: Path, *, studies: int, first: int = 1, size: int = 
             dataset(film).save_as(home / f"image{image}.dcm", enforce_file_format=True)
         home.with_suffix(".txt").write_text(f"Study {study}.\n{REPORTS[study % len(REPORTS)]}\n", "utf-8")
     return folder
+
+
+def register_model(data: Path, model_id: str, *, size: int = 64, content: bytes | None = None) -> Path:
+    """Register the shipped network under another name and size in a user's data folder; return its file.
+
+    The same weights at another size are another vector space, and at 64 pixels a fast one.
+    """
+    spec = find_model()
+    content = spec.path.read_bytes() if content is None else content
+    folder = data / "medsearch" / "models" / model_id
+    folder.mkdir(parents=True)
+    file = folder / "network.onnx"
+    file.write_bytes(content)
+    entry = {
+        "model_id": model_id,
+        "file": file.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "dim": spec.dim,
+        "preprocessing": {**spec.preprocessing.as_json(), "size": size},
+    }
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "models": [entry]}), "utf-8")
+    return file

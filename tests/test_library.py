@@ -17,13 +17,10 @@ from medsearch_desktop.errors import (
     LibraryError,
     LibraryFormatError,
     LibraryNotFoundError,
-    ModelAlteredError,
-    ModelMissingError,
     NotFoundError,
     QueryError,
     StorageFullError,
 )
-from medsearch_desktop.image.models import find_model
 from medsearch_desktop.library import FORMAT, MARKER, Library, open_library
 from medsearch_desktop.records import Facet
 
@@ -176,44 +173,6 @@ def test_a_question_that_cannot_be_read_points_at_the_character(library: Library
         library.search(query)
     assert 0 <= caught.value.position <= len(query)
     assert str(caught.value).splitlines()[-1].strip() == "^"
-
-
-def test_a_missing_or_altered_model_is_told(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tmp_path / "data"
-    monkeypatch.setenv("XDG_DATA_HOME", str(data))
-    spec = find_model()
-    folder = data / "medsearch" / "models"
-    folder.mkdir(parents=True)
-    manifest = json.loads((spec.path.parent / "manifest.json").read_text("utf-8"))
-    manifest["models"][0]["model_id"] = manifest["default"] = "own"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    content = bytearray(spec.path.read_bytes())
-    content[1000] ^= 1
-    film = min((home / "source").rglob("*.dcm"))
-    with open_library(home / "library", model="own") as library:
-        with pytest.raises(ModelMissingError):
-            library.similar(film)
-        (folder / spec.path.name).write_bytes(content)
-        with pytest.raises(ModelAlteredError):
-            library.similar(film)
-        assert library.search("effusion").total > 0
-    with pytest.raises(ModelMissingError, match="no-such-model"):
-        open_library(home / "library", model="no-such-model")
-
-
-def test_vectors_of_two_models_never_mix(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tmp_path / "data"
-    monkeypatch.setenv("XDG_DATA_HOME", str(data))
-    spec = find_model()
-    folder = data / "medsearch" / "models"
-    folder.mkdir(parents=True)
-    manifest = json.loads((spec.path.parent / "manifest.json").read_text("utf-8"))
-    manifest["models"][0]["model_id"] = manifest["default"] = "own"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    shutil.copy(spec.path, folder)
-    with open_library(home / "library", model="own") as library:
-        assert library.vectors.count == 0
-        assert library.similar(uid(1, 1, 1)).hits == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root; run the tests in a container as root")

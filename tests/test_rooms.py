@@ -19,9 +19,12 @@ ALLOWED: dict[str, set[str] | None] = {
     "store": set(),
     "search": {"store"},
     "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
-    "ingest": {"source", "image", "report", "store"},
+    "conveyor": {"source"},
+    "ingest": {"conveyor", "source", "image", "report", "store"},
+    "reembed": {"conveyor", "source", "image", "store"},
     "workbench": {"source", "image", "report"},
-    "library": {"source", "image", "report", "store", "search", "ingest", "workbench"},
+    "embeddings": {"image", "store", "reembed", "workbench"},
+    "library": {"source", "image", "report", "store", "search", "ingest", "reembed", "embeddings", "workbench"},
     "doctor": {"image", "library", "workbench"},
     "registry": {"image"},
     "records": set(),
@@ -36,6 +39,7 @@ SOLE_IMPORTERS = {
     "hnswlib": "store/vectors.py",
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
+    "openvino": "image/openvino_engine.py",
     "cryptography": "image/signing.py",
 }
 

@@ -1,4 +1,4 @@
-"""Tensor -> vector: the embedding model, run by onnxruntime on the processor.
+"""Tensor -> vector: the contract of all engines, and the embedding model run by onnxruntime on the processor.
 
 This is the only file that imports onnxruntime. Its official builds (seen in 1.31) report to their maker over
 HTTPS unless told not to before the library is loaded: merely importing it writes a device identifier and
@@ -18,6 +18,7 @@ How the session is set was measured on two cores (batches of 1, 2, 4 and 8 at 16
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -47,19 +48,16 @@ class ImageEncoder(Protocol):
         ...
 
 
-class OnnxEncoder:
-    """The embedding model of one registry entry, loaded and ready; may be shared between threads.
+class CheckedEncoder(ABC):
+    """What encoders share whatever engine runs the network: the checks of what goes in and of what comes out.
 
-    `batch_size` bounds how many images go through the network at once, hence its memory: about 6 MB an
-    image at 160 pixels. `threads` is the number of cores that one call uses.
+    `batch_size` bounds how many images are handed to the engine at once, `largest` is the greatest absolute
+    value that it takes.
 
-    The same tensor gives the same 4,096 bytes whether it comes alone, in a batch or at any place in one,
-    with any number of threads, now and later on this machine: no value of one image enters into another's,
-    and each sum is formed in one fixed order. Between kinds of processor the last bits differ (cosine >= 0.99999).
-
-    Raises ModelMissingError or ModelAlteredError when the file is not the manifest's, ModelError when
-    onnxruntime is missing, cannot load it, or the network is not of the form that the manifest says.
+    Raises ModelError when there is no thread or no image a batch.
     """
+
+    largest = float(np.finfo(np.float32).max)
 
     def __init__(self, spec: ModelSpec, *, threads: int, batch_size: int) -> None:
         if threads < 1 or batch_size < 1:
@@ -68,8 +66,10 @@ class OnnxEncoder:
             )
         self.spec = spec
         self.batch_size = batch_size
-        self._session, self._errors = _open_session(spec, threads=threads)
-        self._input, self._output = _checked_ends(self._session, spec)
+
+    @abstractmethod
+    def _embed(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the network's values (n, dim) of at most `batch_size` images, which lie contiguously."""
 
     @property
     def model_id(self) -> str:
@@ -93,32 +93,26 @@ class OnnxEncoder:
         shape = self.spec.preprocessing.shape
         if not isinstance(batch, np.ndarray) or batch.dtype != np.float32 or batch.shape[1:] != shape:
             found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
-            raise ModelError(f"takes float32 {_many(shape)}, not {found}", item=self.model_id)
+            raise ModelError(f"takes float32 {many(shape)}, not {found}", item=self.model_id)
         # Checked going in as well as coming out: rectifiers turn NaN into zero, so a vector may look sound.
-        finite = np.isfinite(batch).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise ModelError(
-                f"image {int(np.argmin(finite))} of the batch has values that are not finite", item=self.model_id
-            )
+        largest = np.abs(batch).max(axis=(1, 2, 3))
+        sound = largest <= self.largest
+        if not sound.all():
+            place = int(np.argmin(sound))
+            fault = f"beyond {self.largest:g}" if np.isfinite(largest[place]) else "that are not finite"
+            raise ModelError(f"image {place} of the batch has values {fault}", item=self.model_id)
         vectors = np.empty((len(batch), self.dim), dtype=np.float32)
         for start in range(0, len(batch), self.batch_size):
             part = np.ascontiguousarray(batch[start : start + self.batch_size])
-            try:
-                (embedding,) = self._session.run([self._output], {self._input: part})
-            except self._errors as error:
-                raise ModelError(
-                    f"the network failed on images of {shape[1]} x {shape[2]} ({_first_line(error)})",
-                    item=self.model_id,
-                    remedy="Run `medsearch model verify`; with little memory, lower batch_size",
-                ) from error
+            values = self._embed(part)
             # What a file declares of its output binds nobody.
-            if embedding.shape != (len(part), self.dim):
+            if values.shape != (len(part), self.dim):
                 raise ModelError(
-                    f"the network made {embedding.shape} of {len(part)} images, not {(len(part), self.dim)}",
+                    f"the network made {values.shape} of {len(part)} images, not {(len(part), self.dim)}",
                     item=self.model_id,
                     remedy=self.spec.remedy,
                 )
-            vectors[start : start + len(part)] = embedding
+            vectors[start : start + len(part)] = values
         return self._normalised(vectors)
 
     def _normalised(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,6 +129,44 @@ class OnnxEncoder:
         return vectors
 
 
+class OnnxEncoder(CheckedEncoder):
+    """The embedding model of one registry entry, run by onnxruntime; may be shared between threads.
+
+    `batch_size` bounds how many images go through the network at once, hence its memory: about 6 MB an
+    image at 160 pixels. `threads` is the number of cores that one call uses.
+
+    The same tensor gives the same 4,096 bytes whether it comes alone, in a batch or at any place in one,
+    with any number of threads, now and later on this machine: no value of one image enters into another's,
+    and each sum is formed in one fixed order. Between kinds of processor the last bits differ (cosine >= 0.99999).
+
+    Raises ModelMissingError or ModelAlteredError when the file is not the manifest's, ModelError when
+    onnxruntime is missing, cannot load it, or the network is not of the form that the manifest says.
+    """
+
+    def __init__(self, spec: ModelSpec, *, threads: int, batch_size: int) -> None:
+        super().__init__(spec, threads=threads, batch_size=batch_size)
+        self._session, self._errors = _open_session(spec, threads=threads)
+        self._input, self._output = _checked_ends(self._session, spec)
+
+    def _embed(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            (embedding,) = self._session.run([self._output], {self._input: part})
+        except self._errors as error:
+            raise network_failed(self.spec, error) from error
+        values: NDArray[np.float32] = embedding
+        return values
+
+
+def network_failed(spec: ModelSpec, error: BaseException) -> ModelError:
+    """Return what is raised when an engine breaks off while it computes."""
+    size = spec.preprocessing.size
+    return ModelError(
+        f"the network failed on images of {size} x {size} ({first_line(error)})",
+        item=spec.model_id,
+        remedy="Run `medsearch model verify`; with little memory, lower batch_size",
+    )
+
+
 def _onnxruntime() -> ModuleType:
     # Before the import, or it is too late; and over any value that is set, for no setting of the
     # surroundings may make this product report to anyone.
@@ -143,7 +175,7 @@ def _onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise ModelError(
-            f"cannot be loaded ({_first_line(error)})", item="onnxruntime", remedy="Install MedSearch Desktop again"
+            f"cannot be loaded ({first_line(error)})", item="onnxruntime", remedy="Install MedSearch Desktop again"
         ) from error
     # For the case that someone else in this process had imported it before.
     onnxruntime.disable_telemetry_events()
@@ -167,7 +199,7 @@ def _open_session(spec: ModelSpec, *, threads: int) -> tuple[Any, tuple[type[Bas
         session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except errors as error:
         raise ModelError(
-            f"onnxruntime {runtime.__version__} cannot load the model ({_first_line(error)})",
+            f"onnxruntime {runtime.__version__} cannot load the model ({first_line(error)})",
             item=str(spec.path),
             remedy=spec.remedy,
         ) from error
@@ -198,16 +230,18 @@ def _checked_ends(session: Any, spec: ModelSpec) -> tuple[str, str]:
     if not sound:
         found = [(end.type, end.shape) for end in (*inputs, *outputs)]
         raise ModelError(
-            f"is not a network from images {_many(shape)} to vectors (n, {spec.dim}) but {found}",
+            f"is not a network from images {many(shape)} to vectors (n, {spec.dim}) but {found}",
             item=str(spec.path),
             remedy=spec.remedy,
         )
     return inputs[0].name, outputs[0].name
 
 
-def _many(shape: tuple[int, int, int]) -> str:
+def many(shape: tuple[int, int, int]) -> str:
+    """Return how messages name any number of arrays of a shape."""
     return f"(n, {shape[0]}, {shape[1]}, {shape[2]})"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its name when it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     similar.add_argument("-k", type=_positive, default=10, metavar="N", help="images (%(default)s)")
     similar.add_argument("--roi", type=_region, metavar="X,Y,W,H", help="ask by this part of the image, in its pixels")
     similar.add_argument("--where", default="", metavar="QUERY", help="only among images that match")
+    similar.add_argument("--model", default="", metavar="ID", help="by this model's vectors (default: the one in use)")
 
     facets = command("facets", _facets, "count codes and fields: seen, ruled out, uncertain, never mentioned")
     facets.add_argument("query", nargs="?", default="", metavar="QUERY")
@@ -110,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
-    add_model_commands(commands)
+    add_commands(add_model_commands(commands))
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
@@ -192,7 +194,7 @@ def _similar(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve import show
 
     with _open(options) as library:
-        answer = library.similar(options.image, k=options.k, roi=options.roi, where=options.where)
+        answer = library.similar(options.image, k=options.k, roi=options.roi, where=options.where, model=options.model)
     if options.json:
         _print_json(show.similar_json(answer))
     else:

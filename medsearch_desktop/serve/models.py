@@ -9,9 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import registry
+from medsearch_desktop.errors import MedSearchError
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
+    from medsearch_desktop.records import HeldModel
+
+# What a model is to the library, as a person reads it.
+_ROLES = {"in use": "in use here", "next": "a switch to it has not ended", "kept": "kept here"}
 
 
 def add_model_commands(commands: Any) -> Any:
@@ -69,20 +74,43 @@ def _answer(options: argparse.Namespace, value: Any, *lines: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    rows, problems = registry.list_all(_config(options))
-    for problem in problems:
+    config = _config(options)
+    rows, problems = registry.list_all(config)
+    held, trouble = _held(config)
+    for problem in [*problems, *trouble]:
         print(f"medsearch: {_printable(str(problem))}", file=sys.stderr)
     lines = []
     for row in rows:
-        place = "shipped" if row["shipped"] else "imported"
+        own = held.pop(row["model_id"], None)
+        row |= {"registered": True, "role": own.role.value if own else "", "vectors": own.vectors if own else 0}
+        states = ["shipped" if row["shipped"] else "imported"]
+        states += ["the one of new libraries"] if row["default"] else []
+        states += [f"{_ROLES[own.role.value]}, {own.vectors} vectors"] if own else []
         lines += [
-            f"{row['model_id']}   {place}{', in use' if row['in_use'] else ''}",
+            f"{row['model_id']}   {'; '.join(states)}",
             f"    {row['dim']} values from {row['channels']} x {row['size']} x {row['size']}, {row['bytes']:,} bytes",
             f"    origin   {row['origin'] or 'not stated'}",
             f"    licence  {row['licence'] or 'not stated'}",
             f"    sha256   {row['sha256']}",
         ]
+    for model_id, own in held.items():
+        rows.append({"model_id": model_id, "role": own.role.value, "vectors": own.vectors, "registered": False})
+        lines.append(f"{model_id}   not registered any more; {_ROLES[own.role.value]}, {own.vectors} vectors")
     return _answer(options, rows, *lines)
+
+
+def _held(config: Config) -> tuple[dict[str, HeldModel], list[MedSearchError]]:
+    """Return what the library has of each model, and why that could not be seen where it could not."""
+    from medsearch_desktop.errors import LibraryNotFoundError
+    from medsearch_desktop.library import Library
+
+    try:
+        with Library(config) as library:
+            return {held.model_id: held for held in library.models()}, []
+    except LibraryNotFoundError:
+        return {}, []
+    except MedSearchError as error:
+        return {}, [error]
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -103,7 +131,7 @@ def _import(options: argparse.Namespace) -> int:
         normalise=options.normalise,
         trust=options.trust,
     )
-    row = registry.as_json(done.spec, in_use=False)
+    row = registry.as_json(done.spec)
     preprocessing = done.spec.preprocessing
     scaling = f"mean {_numbers(preprocessing.mean)}, deviation {_numbers(preprocessing.std)}"
     lines = [

@@ -35,8 +35,11 @@ from medsearch_desktop.records import (
     Failure,
     IngestEvent,
     IngestSummary,
+    MatchCurve,
     Report,
     SearchAnswer,
+    SwitchEvent,
+    SwitchSummary,
     VisualAnswer,
 )
 
@@ -59,9 +62,13 @@ def _console() -> Console:
 
 
 class Progress:
-    """A bar on stderr while an ingest runs: files, images a second, time left. Silent where stderr is no terminal."""
+    """A bar on stderr while files or images are gone through: how many, images a second, time left.
 
-    def __init__(self) -> None:
+    Silent where stderr is no terminal.
+    """
+
+    def __init__(self, what: str = "files") -> None:
+        self._what = what
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -84,14 +91,14 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def __call__(self, event: IngestEvent) -> None:
+    def __call__(self, event: IngestEvent | SwitchEvent) -> None:
         """Take note of one step; the bar is drawn at most ten times a second."""
-        if event.stage == "file" and event.seconds - self._shown < 0.1:
+        if event.stage in ("file", "vector", "embedding") and event.seconds - self._shown < 0.1:
             return
         self._shown = event.seconds
         rate = f"{event.images / event.seconds:.1f} images/s" if event.seconds else ""
         if self._task is None:
-            self._task = self._bar.add_task("files", total=None, rate=rate)
+            self._task = self._bar.add_task(self._what, total=None, rate=rate)
         total = event.total if event.stage != "file" or event.total >= event.settled else None
         self._bar.update(self._task, completed=event.settled, total=total, rate=rate)
 
@@ -107,6 +114,8 @@ def show_summary(summary: IngestSummary, *, failures: bool = True) -> None:
     )
     if summary.images or summary.reports:
         console.print(f"{summary.images} images and {summary.reports} reports were written{rate}.")
+    if summary.caught_up:
+        console.print(f"{summary.caught_up} images of earlier times got the vector that they lacked.")
     for root in summary.offline:
         console.print(Text(f"{root} is not there: its records are kept until it is back.", "yellow"))
     if summary.discovered and summary.discovered == summary.ignored:
@@ -119,12 +128,12 @@ def show_summary(summary: IngestSummary, *, failures: bool = True) -> None:
             console.print(f"... and {len(summary.failures) - _MOST_ROWS} more: `medsearch failures` lists them all.")
 
 
-def show_failures(failures: Sequence[Failure]) -> None:
+def show_failures(failures: Sequence[Failure], *, title: str = "could not be indexed") -> None:
     """Print files and why they could not be indexed."""
     if not failures:
         _console().print("Everything that was found could be indexed.")
         return
-    table = Table("file", "why", title="could not be indexed", title_justify="left")
+    table = Table("file", "why", title=title, title_justify="left")
     for failure in failures:
         table.add_row(Text(_printable(failure.path), overflow="fold"), Text(failure.reason))
     _console().print(table)
@@ -197,15 +206,76 @@ def show_similar(answer: VisualAnswer) -> None:
     console = _console()
     if answer.nothing_close:
         warning = "Nothing close: almost every image of this library has a nearer neighbour than this one."
+        if answer.expected is not None:
+            warning = "Nothing close here: the best is further than images here are apart, or matches by chance."
         console.print(Text(warning, "yellow"))
+    if answer.expected is not None and answer.chance is not None:
+        console.print(f"expected: {_percent(answer.expected)} share a finding (chance {_percent(answer.chance)})")
+    for note in answer.notes:
+        console.print(Text(note, "yellow"))
     for rank, hit in enumerate(answer.hits, start=1):
         head = Text(f"{rank:>3}. ", "bold")
         head.append(_printable(hit.image_id), "bold cyan")
-        head.append(f"   cosine {hit.score:.4f}   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
+        head.append(f"   expected {_percent(hit.expected)}" if hit.expected is not None else "")
+        head.append(f"   cosine {hit.score:.4f}", "dim" if hit.expected is not None else "")
+        head.append(f"   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
         console.print(head)
         if hit.impression:
             console.print(Text(f"     {_printable(hit.impression)}"))
         console.print(Text(f"     {_printable(hit.thumbnail)}", "dim"))
+
+
+def show_switch(summary: SwitchSummary) -> None:
+    """Print what a switch to another model did, and the first files that it could not embed."""
+    console = _console()
+    rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
+    console.print(
+        f"{summary.images} images were embedded{rate}, {summary.kept} had their vector already,"
+        f" {summary.offline} wait for their file, {summary.failed} failed."
+    )
+    if not summary.in_use:
+        console.print(f"The switch is not done: {summary.before} stays in use; the same command goes on from here.")
+    elif summary.before == summary.model_id:
+        console.print(f"{summary.model_id} was in use and still is.")
+    else:
+        console.print(f"{summary.model_id} is in use. The vectors of {summary.before} are kept: going back is instant.")
+    if summary.failures:
+        show_failures(summary.failures[:_MOST_ROWS], title="without a vector of this model")
+        if len(summary.failures) > _MOST_ROWS:
+            console.print(f"... and {len(summary.failures) - _MOST_ROWS} more: --json lists them all.")
+
+
+def show_curve(curve: MatchCurve) -> None:
+    """Print what the match meter measured: the curve, and how its expectations held."""
+    console = _console()
+    console.print(
+        f"{curve.queries} of {curve.labelled} images with a report asked, {sum(curve.pairs)} pairs with images of other"
+        f" patients; model {curve.model_id}. By chance, at a cosine of {curve.chance_score:.4f} on average,"
+        f" {_percent(curve.chance)} share a finding."
+    )
+    table = Table("from cosine", "share a finding", "error", "pairs", title="the curve", title_justify="left")
+    for score, precision, error, pairs in _steps(curve):
+        table.add_row(f"{score:.4f}", _percent(precision), _percent(error, digits=1), str(pairs))
+    console.print(table)
+    held = Table("expected", "observed", "pairs", title="on patients that it had not seen", title_justify="left")
+    for expected, observed, pairs in curve.reliability:
+        held.add_row(_percent(expected), _percent(observed), str(pairs))
+    console.print(held)
+    console.print(
+        f"Calibration error: {_percent(curve.calibration_error, digits=1)} between expected and observed, on average."
+    )
+
+
+def _steps(curve: MatchCurve) -> list[tuple[float, float, float, int]]:
+    """Return (score, precision, error, pairs) of the knots, those of one precision as one."""
+    steps: list[tuple[float, float, float, int]] = []
+    for score, precision, error, pairs in zip(curve.scores, curve.precision, curve.errors, curve.pairs, strict=True):
+        if steps and steps[-1][1] == precision:
+            first, _, before, count = steps[-1]
+            steps[-1] = first, precision, max(before, error), count + pairs
+        else:
+            steps.append((score, precision, error, pairs))
+    return steps
 
 
 def show_report(report: Report) -> None:
@@ -287,6 +357,9 @@ def similar_json(answer: VisualAnswer) -> dict[str, Any]:
         "query": answer.query,
         "model_id": answer.model_id,
         "nothing_close": answer.nothing_close,
+        "expected": answer.expected,
+        "chance": answer.chance,
+        "notes": list(answer.notes),
         "hits": hits,
     }
 
@@ -311,6 +384,10 @@ def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str
     except (OSError, zipfile.BadZipFile) as error:
         part.unlink(missing_ok=True)
         raise SourceError(f"cannot be written ({error})", item=output, remedy="Give -o another place") from error
+
+
+def _percent(share: float, *, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def _printable(text: str) -> str:

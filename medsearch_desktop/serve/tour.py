@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsearch_desktop.demo.build import build_demo_source
+from medsearch_desktop.errors import MeterError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve import show
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
+    from medsearch_desktop.records import MatchCurve
 
 QUESTION = "effusion present:cardiomegaly AND NOT present:pneumothorax view:PA"
 
@@ -32,6 +34,7 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
     with Library(config, create=True) as library:
         with show.Progress() as progress:
             summary = library.ingest([source], on_event=progress)
+        curve = _calibrated(library)
         text = library.search(QUESTION, k=3)
         # A handful of studies may hold no answer to the question; some film there always is.
         hits = text.hits or library.search("has:image", k=3).hits
@@ -47,6 +50,7 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
                         "ingest": summary.as_json(),
                         "search": show.search_json(text),
                         "similar": show.similar_json(visual),
+                        "calibration": curve.as_json() if curve else None,
                     },
                     default=str,
                 )
@@ -68,6 +72,14 @@ Everything above is synthetic. Go on with
   {program} doctor                is everything in order on this machine?"""
     )
     return 0
+
+
+def _calibrated(library: Library) -> MatchCurve | None:
+    """Measure the match meter where there are studies enough to measure it by."""
+    try:
+        return library.calibrate()
+    except MeterError:
+        return None
 
 
 def _short(path: Path) -> Path:

@@ -206,7 +206,10 @@ class Intake:
             f"INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports WHERE {gone}",
             paths=paths,
         )
-        self._write(f"DELETE FROM vectors WHERE image_no IN (SELECT image_no FROM images WHERE {gone})", paths=paths)
+        for table in ("vectors", "unembedded"):
+            self._write(
+                f"DELETE FROM {table} WHERE image_no IN (SELECT image_no FROM images WHERE {gone})", paths=paths
+            )
         self._write(
             f"DELETE FROM entities WHERE report_no IN (SELECT report_no FROM reports WHERE {gone})", paths=paths
         )

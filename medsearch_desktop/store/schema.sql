@@ -145,3 +145,24 @@ CREATE VIEW document_keys AS
     UNION ALL
     SELECT study_no * 2 + 1, NULL, NULL, study_uid FROM studies
     WHERE NOT EXISTS (SELECT 1 FROM reports WHERE reports.study_uid = studies.study_uid);
+
+-- migration 2
+-- What a model is to the library. Exactly one is in use; one may be next: a switch to it has begun and not ended.
+CREATE TABLE models (
+    model_id  VARCHAR PRIMARY KEY,
+    role      VARCHAR NOT NULL,        -- in use, next, kept
+    sha256    VARCHAR NOT NULL         -- of the file that made its first vector here; empty where nobody knows
+);
+
+-- Images that a model could not embed though their file was there: an ingest does not try them again.
+CREATE TABLE unembedded (
+    image_no  BIGINT NOT NULL,
+    model_id  VARCHAR NOT NULL,
+    reason    VARCHAR NOT NULL
+);
+
+-- What the match meter measured, one curve a model.
+CREATE TABLE curves (
+    model_id  VARCHAR PRIMARY KEY,
+    curve     VARCHAR NOT NULL         -- JSON: MatchCurve
+);

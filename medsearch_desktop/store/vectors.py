@@ -1,7 +1,7 @@
 """Nearest vectors: a flat file for exact search, an HNSW graph over most of it for large libraries.
 
 The only file that imports hnswlib. All of it is a cache of the table `vectors`: the flat file
-holds every vector in the order of `image_no` and is always current; the graph covers its first
+holds every vector in the order of arrival and is always current; the graph covers its first
 rows, and the rest is searched exactly, so an answer never waits for the graph and never misses a
 new image. Under a filter search is exact, and so never misses: of 100,000 rows it costs 0.4 ms
 where one in a thousand passes and 25 ms where nearly all do, the graph's own filter 117 ms and
@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -58,6 +59,7 @@ class VectorIndex:
     Arguments: `folder` is created when missing; `exact_below` is the number of rows up to which no
     graph is built; `breadth` is HNSW's ef. Files that are missing, damaged, of another format or
     of another model are dropped, and `watermark` is 0 again: the caller then fills the index anew.
+    May be shared between threads: one writes while others ask.
     """
 
     def __init__(self, folder: Path, *, model_id: str, dim: int, exact_below: int, breadth: int, threads: int) -> None:
@@ -66,8 +68,12 @@ class VectorIndex:
         self._breadth = breadth
         self._threads = threads
         self._dim = dim
+        # A question takes milliseconds, and the files are mapped anew by every update: they take turns.
+        self._lock = threading.RLock()
+        self._resets = 0
         self._graph: Any = None
         self._numbers: Numbers = np.empty(0, np.int64)
+        self._order: Numbers | None = None
         self._vectors: Vectors = np.empty((0, dim), np.float32)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sidecar = self._read_sidecar(model_id)
@@ -90,59 +96,86 @@ class VectorIndex:
 
     def reset(self) -> None:
         """Drop everything; the watermark is 0 again."""
-        self._unmap()
-        with writing_to(self._folder):
-            self._remove_files()
-            self._write_sidecar(_Sidecar(model_id=self._sidecar.model_id, dim=self._dim))
-        self._map()
+        with self._lock:
+            self._resets += 1
+            self._unmap()
+            with writing_to(self._folder):
+                self._remove_files()
+                self._write_sidecar(_Sidecar(model_id=self._sidecar.model_id, dim=self._dim))
+            self._map()
+
+    def lacks(self, numbers: Numbers) -> Numbers:
+        """Return those of `numbers` of which the index holds no row, in their order."""
+        with self._lock:
+            return np.asarray(numbers[self._rows_of(numbers) < 0])
 
     def update(self, numbers: Numbers, vectors: Vectors, *, removed: Numbers, watermark: int) -> None:
         """Append rows, mark others as gone, and make that durable up to `watermark`.
 
-        `numbers` ascends and is above every number held already, `vectors` is (n, dim) and
-        L2-normalised. Numbers already held are skipped, so the same update may come twice.
+        `numbers` has no number twice, `vectors` is (n, dim) and L2-normalised. Numbers already
+        held are skipped, so the same update may come twice.
         After an error the index is as it was. Raises StorageFullError, LibraryError.
         """
-        last = int(self._numbers[-1]) if len(self._numbers) else -1
-        new = numbers > last
-        numbers, vectors = numbers[new], np.ascontiguousarray(vectors[new], dtype=np.float32)
-        gone = np.intersect1d(removed, np.concatenate([self._numbers, numbers]))
-        self._unmap()
-        rows = self._sidecar.rows
-        try:
-            with writing_to(self._folder):
-                _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
-                _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
-                dead = sorted({*self._sidecar.dead, *gone.tolist()})
-                self._write_sidecar(replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark))
-        finally:
-            self._map()
-        if len(self._dead) > COMPACT_ABOVE * max(1, self._sidecar.rows):
-            self._compact()
+        with self._lock:
+            new = self._rows_of(numbers) < 0
+            numbers, vectors = numbers[new], np.ascontiguousarray(vectors[new], dtype=np.float32)
+            gone = np.intersect1d(removed, np.concatenate([self._numbers, numbers]))
+            self._unmap()
+            rows = self._sidecar.rows
+            try:
+                with writing_to(self._folder):
+                    _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
+                    _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
+                    dead = sorted({*self._sidecar.dead, *gone.tolist()})
+                    self._write_sidecar(
+                        replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark)
+                    )
+            finally:
+                self._map()
+            if len(self._dead) > COMPACT_ABOVE * max(1, self._sidecar.rows):
+                self._compact()
 
     def close(self) -> None:
-        """Let go of the files."""
-        self._unmap()
-        self._graph = None
+        """Let go of the files; from then on the index answers nothing."""
+        with self._lock:
+            self._unmap()
+            self._sidecar = _Sidecar(model_id=self._sidecar.model_id, dim=self._dim)
+            self._map()
+
+    def rest(self) -> None:
+        """Let go of the graph, the larger part in memory, until a question needs it again."""
+        with self._lock:
+            self._graph = None
 
     def extend_graph(self) -> None:
-        """Bring the graph up to date when what it lacks has grown past `exact_below`, and save it."""
-        if self._sidecar.rows - self._sidecar.graph_rows <= self._exact_below:
-            return
-        import hnswlib
+        """Bring the graph up to date when what it lacks has grown past `exact_below`, and save it.
 
-        graph = self._load_graph()
-        if graph is None:
-            graph = hnswlib.Index(space="ip", dim=self._dim)
-            graph.init_index(
-                max_elements=self._sidecar.rows, M=GRAPH_M, ef_construction=GRAPH_BREADTH_BUILD, random_seed=1
-            )
-        else:
-            graph.resize_index(self._sidecar.rows)
-        start = self._sidecar.graph_rows
-        graph.add_items(self._vectors[start:], np.arange(start, self._sidecar.rows), num_threads=self._threads)
-        with writing_to(self._folder):
-            self._save_graph(graph)
+        Takes minutes for 100,000 rows; questions are answered meanwhile, by what there was before.
+        """
+        with self._lock:
+            rows, start, resets = self._sidecar.rows, self._sidecar.graph_rows, self._resets
+            if rows - start <= self._exact_below:
+                return
+            import hnswlib
+
+            # A copy of its own: the graph that answers must not change under a question.
+            graph = self._read_graph(max_elements=rows)
+            if graph is None:
+                start = 0
+                graph = hnswlib.Index(space="ip", dim=self._dim)
+                graph.init_index(max_elements=rows, M=GRAPH_M, ef_construction=GRAPH_BREADTH_BUILD, random_seed=1)
+        for first in range(start, rows, 8192):
+            last = min(first + 8192, rows)
+            with self._lock:
+                if self._resets != resets:
+                    # Written anew meanwhile, its rows are others; the next time will do.
+                    return
+                # A copy, for a mapped file cannot grow on Windows.
+                block = np.array(self._vectors[first:last])
+            graph.add_items(block, np.arange(first, last), num_threads=self._threads)
+        with self._lock, writing_to(self._folder):
+            if self._resets == resets:
+                self._save_graph(graph, rows=rows)
 
     def search(self, query: Vectors, k: int, *, allowed: Numbers | None = None) -> tuple[Numbers, Vectors]:
         """Return the `k` nearest (image numbers, cosines), best first, ties by number.
@@ -150,31 +183,34 @@ class VectorIndex:
         `query` has shape (dim,) and is L2-normalised. `allowed`, when given, restricts the answer
         and makes it exact.
         """
-        if not self.count or k <= 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        query = np.ascontiguousarray(query, dtype=np.float32)
-        if allowed is not None:
-            return self._among(query, k, allowed)
-        graph = self._load_graph()
-        if graph is None:
-            return self._best(np.arange(self._sidecar.rows), self._vectors @ query, k)
-        near = self._graph_rows(graph, query, k)
-        tail = np.arange(self._sidecar.graph_rows, self._sidecar.rows)
-        rows = np.concatenate([near, tail])
-        return self._best(rows, self._vectors[rows] @ query, k)
+        with self._lock:
+            if not self.count or k <= 0:
+                return np.empty(0, np.int64), np.empty(0, np.float32)
+            query = np.ascontiguousarray(query, dtype=np.float32)
+            if allowed is not None:
+                return self._among(query, k, allowed)
+            graph = self._load_graph()
+            if graph is None:
+                return self._best(np.arange(self._sidecar.rows), self._vectors @ query, k)
+            near = self._graph_rows(graph, query, k)
+            tail = np.arange(self._sidecar.graph_rows, self._sidecar.rows)
+            rows = np.concatenate([near, tail])
+            return self._best(rows, self._vectors[rows] @ query, k)
 
     def exact(self, query: Vectors, k: int) -> tuple[Numbers, Vectors]:
         """Return what `search` would with no graph: the yardstick of its recall."""
-        return self._best(
-            np.arange(self._sidecar.rows), self._vectors @ np.ascontiguousarray(query, dtype=np.float32), k
-        )
+        with self._lock:
+            return self._best(
+                np.arange(self._sidecar.rows), self._vectors @ np.ascontiguousarray(query, dtype=np.float32), k
+            )
 
     def vectors_of(self, numbers: Numbers) -> Vectors:
         """Return the vectors of `numbers`, in that order, shape (n, dim); raises KeyError for one not held."""
-        rows = np.searchsorted(self._numbers, numbers)
-        if len(numbers) and (rows.max() >= len(self._numbers) or not np.array_equal(self._numbers[rows], numbers)):
-            raise KeyError("vector")
-        return np.asarray(self._vectors[rows])
+        with self._lock:
+            rows = self._rows_of(numbers)
+            if (rows < 0).any():
+                raise KeyError("vector")
+            return np.asarray(self._vectors[rows])
 
     def isolation(self) -> float:
         """Return the cosine below which a nearest neighbour is rare: 98 in 100 images have one that is nearer.
@@ -182,29 +218,39 @@ class VectorIndex:
         Measured on 128 images of this index with a fixed seed, kept until it has grown by a
         quarter; -1.0 below ten images, where nothing can be said.
         """
-        rows = self._sidecar.rows
-        if rows < 10:
-            return -1.0
-        if not rows / 1.25 <= self._sidecar.isolation_rows <= rows:
-            sample = np.random.default_rng(0).choice(rows, min(rows, 128), replace=False)
-            best = np.full(len(sample), -1, np.float32)
-            for start in range(0, rows, 16_384):
-                block = self._vectors[start : start + 16_384]
-                cosines = self._vectors[sample] @ block.T
-                own = np.flatnonzero((sample >= start) & (sample < start + len(block)))
-                cosines[own, sample[own] - start] = -1
-                np.maximum(best, cosines.max(axis=1), out=best)
-            with writing_to(self._folder):
-                self._write_sidecar(
-                    replace(self._sidecar, isolation=float(np.quantile(best, 0.02)), isolation_rows=rows)
-                )
-        return self._sidecar.isolation
+        with self._lock:
+            rows = self._sidecar.rows
+            if rows < 10:
+                return -1.0
+            if not rows / 1.25 <= self._sidecar.isolation_rows <= rows:
+                measured = self._measure_isolation(rows)
+                with writing_to(self._folder):
+                    self._write_sidecar(replace(self._sidecar, isolation=measured, isolation_rows=rows))
+            return self._sidecar.isolation
+
+    def _measure_isolation(self, rows: int) -> float:
+        sample = np.random.default_rng(0).choice(rows, min(rows, 128), replace=False)
+        best = np.full(len(sample), -1, np.float32)
+        for start in range(0, rows, 16_384):
+            block = self._vectors[start : start + 16_384]
+            cosines = self._vectors[sample] @ block.T
+            own = np.flatnonzero((sample >= start) & (sample < start + len(block)))
+            cosines[own, sample[own] - start] = -1
+            np.maximum(best, cosines.max(axis=1), out=best)
+        return float(np.quantile(best, 0.02))
+
+    def _rows_of(self, numbers: Numbers) -> NDArray[np.int64]:
+        """Return the row of each number, -1 where there is none."""
+        if not len(self._numbers) or not len(numbers):
+            return np.full(len(numbers), -1, np.int64)
+        places = np.searchsorted(self._numbers, numbers, sorter=self._order)
+        places = np.minimum(places, len(self._numbers) - 1)
+        rows = places if self._order is None else self._order[places]
+        return np.where(self._numbers[rows] == numbers, rows, -1)
 
     def _among(self, query: Vectors, k: int, allowed: Numbers) -> tuple[Numbers, Vectors]:
-        rows = np.searchsorted(self._numbers, allowed)
-        rows = rows[rows < len(self._numbers)]
-        rows = rows[np.isin(self._numbers[rows], allowed)]
-        rows = np.unique(rows)
+        rows = self._rows_of(allowed)
+        rows = np.unique(rows[rows >= 0])
         if len(rows) > GATHER_BELOW * self._sidecar.rows:
             return self._best(rows, (self._vectors @ query)[rows], k)
         # In blocks that stay in the processor's cache: half the time of one large copy.
@@ -244,6 +290,7 @@ class VectorIndex:
         # A mapped file cannot be written over on Windows.
         self._numbers = np.empty(0, np.int64)
         self._vectors = np.empty((0, self._dim), np.float32)
+        self._order = None
 
     def _map(self) -> None:
         self._unmap()
@@ -253,23 +300,33 @@ class VectorIndex:
         if rows:
             self._numbers = np.memmap(self._file("numbers.i64"), np.int64, "r", shape=(rows,))
             self._vectors = np.memmap(self._file("vectors.f32"), np.float32, "r", shape=(rows, self._dim))
+            # An image may get its vector long after those that came later, when its file is back.
+            if (self._numbers[1:] < self._numbers[:-1]).any():
+                self._order = np.argsort(self._numbers)
 
     def _load_graph(self) -> Any:
         if self._graph is None and self._sidecar.graph_rows:
-            import hnswlib
-
-            file = self._file("graph.hnsw")
-            graph = hnswlib.Index(space="ip", dim=self._dim)
-            # hnswlib reads whatever it is given; only bytes that this index wrote itself may reach it.
-            if _crc32(file) != (self._sidecar.graph_bytes, self._sidecar.graph_crc32):
-                self._sidecar.graph_rows = 0
-                self._write_sidecar(self._sidecar)
-                return None
-            graph.load_index(str(file), max_elements=self._sidecar.graph_rows)
-            self._graph = graph
+            self._graph = self._read_graph(max_elements=self._sidecar.graph_rows)
         return self._graph
 
-    def _save_graph(self, graph: Any) -> None:
+    def _read_graph(self, *, max_elements: int) -> Any:
+        """Return the saved graph with room for `max_elements` rows, or None; a damaged one is forgotten."""
+        if not self._sidecar.graph_rows:
+            return None
+        import hnswlib
+
+        file = self._file("graph.hnsw")
+        # hnswlib reads whatever it is given; only bytes that this index wrote itself may reach it.
+        if _crc32(file) != (self._sidecar.graph_bytes, self._sidecar.graph_crc32):
+            self._graph = None
+            self._sidecar.graph_rows = 0
+            self._write_sidecar(self._sidecar)
+            return None
+        graph = hnswlib.Index(space="ip", dim=self._dim)
+        graph.load_index(str(file), max_elements=max_elements)
+        return graph
+
+    def _save_graph(self, graph: Any, *, rows: int) -> None:
         part = self._file("graph.part")
         try:
             graph.save_index(str(part))
@@ -280,7 +337,7 @@ class VectorIndex:
         with part.open("rb") as handle:
             os.fsync(handle.fileno())
         part.replace(self._file("graph.hnsw"))
-        self._sidecar.graph_rows = self._sidecar.rows
+        self._sidecar.graph_rows = rows
         self._sidecar.graph_bytes, self._sidecar.graph_crc32 = size, crc
         self._write_sidecar(self._sidecar)
         self._graph = graph

@@ -41,17 +41,6 @@ class Bench:
     works_in_folder: bool = True
 
 
-def _embed_rows(result: dict[str, Any]) -> list[Row]:
-    return [
-        (
-            f"{result['what']}, {case['size']} px, batch {case['batch']}: onnxruntime / torch",
-            f"{case['ratio']:.2f} ({case['onnx_images_per_s']:.1f} / {case['torch_images_per_s']:.1f} images/s)",
-            ">= 3.5 at batch 1" if case["batch"] == 1 else "",
-        )
-        for case in result["cases"]
-    ]
-
-
 def _text_rows(result: dict[str, Any]) -> list[Row]:
     search, facets = result["search_and_20_snippets_ms"], result["facets_ms"]
     what = f"text index of {result['documents']} reports"
@@ -66,7 +55,7 @@ def _text_rows(result: dict[str, Any]) -> list[Row]:
 _SMALL = {"images": 3000, "reports": 1000, "exact_below": 1000}
 BENCHES = {
     "help": Bench("bench_open", {"starts": 2}, "measure_help", "help_rows", works_in_folder=False),
-    "embed": Bench("bench_embed", {"rounds": 1, "pause": 0.0}, rows=_embed_rows, works_in_folder=False),
+    "embed": Bench("bench_embed", {"rounds": 1, "pause": 0.0}, works_in_folder=False),
     "text": Bench("bench_text", {"n": 500}, rows=_text_rows, works_in_folder=False),
     "ingest": Bench("bench_ingest", {"films": 8, "size": 512, "rounds": 1, "cloud_films": 1}),
     "headers": Bench("bench_ingest", {"files": 60, "rounds": 1}, "measure_headers", "header_rows"),

@@ -24,7 +24,8 @@ import numpy as np
 
 from medsearch_desktop.config import load_config
 from medsearch_desktop.image.decode import decode
-from medsearch_desktop.image.embed import OnnxEncoder
+from medsearch_desktop.image.embed import ImageEncoder
+from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import find_model, read_model
 from medsearch_desktop.image.preprocess import Rendering, Window, thumbnail, to_display, to_tensor
 from medsearch_desktop.ingest import FILES_PER_COMMIT
@@ -51,7 +52,7 @@ def measure(work: Path, *, films: int = 96, size: int = 2048, rounds: int = 5, c
     paths = write_films(folder, films, size=size)
     config = load_config()
     spec = find_model()
-    encoder = OnnxEncoder(spec, threads=config.thread_count, batch_size=config.batch_size)
+    encoder = open_encoder(spec, config)
     tensors = np.stack([to_tensor(_display(path), spec.preprocessing) for path in paths])
     samples = _cloud_samples(work)
     rates: dict[str, list[float]] = {name: [] for name in ("ingest", "model alone", *samples)}
@@ -156,8 +157,8 @@ def _ingest(work: Path, folder: Path) -> tuple[float, float]:
         return taken
 
 
-def _encode(encoder: OnnxEncoder, tensors: np.ndarray) -> tuple[float, float]:
-    encoder.encode(tensors[: encoder.batch_size])
+def _encode(encoder: ImageEncoder, tensors: np.ndarray) -> tuple[float, float]:
+    encoder.encode(tensors[: load_config().batch_size])
     time.sleep(PAUSE_S)
     start, worked = time.perf_counter(), time.process_time()
     encoder.encode(tensors)
@@ -183,12 +184,12 @@ def _cloud_samples(work: Path) -> dict[str, Callable[[Path], object]]:
     }
 
 
-def _stages(work: Path, paths: list[Path], encoder: OnnxEncoder) -> dict[str, dict[str, float]]:
+def _stages(work: Path, paths: list[Path], encoder: ImageEncoder) -> dict[str, dict[str, float]]:
     """Run the conveyor's own functions one after another in this thread; times a film in milliseconds.
 
     `wall_ms` is what a single thread waits, `cpu_ms` what all threads of the process work.
     """
-    spec, config = encoder.spec, load_config()
+    spec, config = find_model(), load_config()
     taken: dict[str, list[tuple[float, float]]] = {}
 
     def timed(name: str, work: Callable[[], Any], films: int = 1) -> Any:
@@ -213,8 +214,8 @@ def _stages(work: Path, paths: list[Path], encoder: OnnxEncoder) -> dict[str, di
         file = SourceFile(str(path), str(path.parent), len(data), path.stat().st_mtime_ns, FileKind.DICOM, sha256)
         outcomes.append((file, decoded.images))
     found = []
-    for start in range(0, len(paths), encoder.batch_size):
-        batch = np.stack(tensors[start : start + encoder.batch_size])
+    for start in range(0, len(paths), config.batch_size):
+        batch = np.stack(tensors[start : start + config.batch_size])
         found += list(timed("model", partial(encoder.encode, batch), len(batch)))
     with tempfile.TemporaryDirectory(dir=work) as name:
         library = Path(name) / "library"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,9 +181,29 @@ def test_failures_are_listed_and_retried(tmp_path: Path, capsys: pytest.CaptureF
 def test_doctor_finds_everything_in_order(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = ask(capsys, "doctor", "--library", home / "library")
     assert answer["ok"], [check for check in answer["checks"] if check["state"] != "ok"]
-    assert {"decoder", "model", "language", "library", "image index", "text index", "permissions", "network"} <= {
-        check["name"] for check in answer["checks"]
-    }
+    assert {
+        "decoder",
+        "model",
+        "engine",
+        "language",
+        "library",
+        "image index",
+        "text index",
+        "permissions",
+        "network",
+    } <= {check["name"] for check in answer["checks"]}
+
+
+def test_doctor_tells_which_engine_is_used_how_fast_it_is_and_whether_it_agrees(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = ask(capsys, "doctor", "--library", home / "library")
+    first, *others, last = (check["seen"] for check in answer["checks"] if check["name"] == "engine")
+    assert re.fullmatch(
+        r"onnxruntime in float32: [\d.]+ images/s one at a time, [\d.]+ in batches; the reference", first
+    )
+    assert all(re.fullmatch(r"openvino in \w+: .*; cosine to the reference [\d.]+", line) for line in others)
+    assert last == "onnxruntime in float32 is used, by the setting 'onnxruntime'"
 
 
 def test_doctor_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_an_imported_model_embeds(torch: Any, tmp_path: Path, capsys: Any, monke
     assert "monai: its file is the one of the manifest, in use" in capsys.readouterr().out
     assert main(["model", "remove", "monai"]) == 1
     assert "is the model that the settings name" in capsys.readouterr().err
-    (row,) = [row for row in ask(capsys, "list") if row["in_use"]]
+    (row,) = [row for row in ask(capsys, "list") if row["default"]]
     assert (row["model_id"], row["channels"]) == ("monai", 1)
 
 
@@ -182,9 +182,11 @@ def test_an_import_that_is_killed_leaves_the_registry_as_it_was(torch: Any, tmp_
 def test_list_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     onnx_made.own_model()
     shipped, own = ask(capsys, "list")
-    assert {"model_id", "in_use", "shipped", "dim", "size", "origin", "licence", "sha256"} <= set(own)
-    assert (shipped["in_use"], shipped["shipped"]) == (True, True)
-    assert (own["model_id"], own["in_use"], own["shipped"], own["dim"], own["size"]) == (
+    assert {"model_id", "default", "role", "vectors", "shipped", "dim", "size", "origin", "licence", "sha256"} <= set(
+        own
+    )
+    assert (shipped["default"], shipped["shipped"], shipped["role"]) == (True, True, "")
+    assert (own["model_id"], own["default"], own["shipped"], own["dim"], own["size"]) == (
         "own-64",
         False,
         False,
@@ -193,7 +195,7 @@ def test_list_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(["model", "list"]) == 0
     out = capsys.readouterr().out
-    for fact in ("own-64", "in use", "Apache-2.0", "A test", own["sha256"]):
+    for fact in ("own-64", "the one of new libraries", "Apache-2.0", "A test", own["sha256"]):
         assert fact in out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,54 @@ def test_the_same_update_twice_changes_nothing(tmp_path: Path) -> None:
     index.update(np.arange(50), vectors, removed=NONE, watermark=1)
     index.update(np.arange(40, 60), np.concatenate([vectors[40:], unit(10, seed=5)]), removed=NONE, watermark=2)
     assert index.count == 60
+
+
+def test_numbers_may_come_in_any_order(tmp_path: Path) -> None:
+    vectors = unit(3000, seed=1)
+    numbers = np.random.default_rng(3).permutation(3000) * 2
+    index = open_index(tmp_path, exact_below=500)
+    for start in range(0, 3000, 1000):
+        part = slice(start, start + 1000)
+        index.update(numbers[part], vectors[part], removed=NONE, watermark=1)
+        index.extend_graph()
+    assert (index.count, index.graph_count) == (3000, 3000)
+    assert np.array_equal(index.vectors_of(numbers[::7]), vectors[::7])
+    assert index.lacks(np.array([1, 0, 6001, 5998, 7])).tolist() == [1, 6001, 7]
+    with pytest.raises(KeyError):
+        index.vectors_of(np.array([1]))
+    allowed = np.array([5, 1998, 40, 800, 9999])
+    again = open_index(tmp_path, exact_below=500)
+    for query in unit(10, seed=6):
+        assert again.search(query, 1)[0].tolist() == brute(numbers, vectors, query, 1)
+        expected = [no for no in brute(numbers, vectors, query, 3000) if no in allowed]
+        assert again.search(query, 10, allowed=allowed)[0].tolist() == expected
+
+
+def test_questions_are_answered_while_it_grows(tmp_path: Path) -> None:
+    vectors = unit(4000, seed=1)
+    index = open_index(tmp_path, exact_below=200)
+    index.update(np.arange(500), vectors[:500], removed=NONE, watermark=1)
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            for number in (3, 77, 499):
+                found = index.search(vectors[number], 5)[0].tolist()
+                if found[0] != number or len(set(found)) != 5:
+                    wrong.append((number, found))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for start in range(500, 4000, 500):
+            index.update(np.arange(start, start + 500), vectors[start : start + 500], removed=NONE, watermark=1)
+            index.extend_graph()
+    finally:
+        done.set()
+        asking.join()
+    assert wrong == []
+    assert index.graph_count == 4000
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])

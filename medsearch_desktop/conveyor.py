@@ -1,0 +1,55 @@
+"""What every pass over files shares: reading a bounded number ahead of the one consumer, and why a file failed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.source.sniff import open_regular, unreadable
+
+# Files up to this size are read once, hashed and decoded from memory; larger ones are streamed.
+READ_WHOLE_BELOW = 64 << 20
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def look_ahead(make: Callable[[Item], Made], items: Iterable[Item], *, threads: int, ahead: int) -> Iterator[Made]:
+    """Yield `make(item)` of each item, in order, made by `threads` threads at most `ahead` items ahead.
+
+    An error of `make` is raised where its result would have been. Closing the generator drops what
+    has not begun.
+    """
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(make, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def read_whole(path: str, *, size: int) -> bytes | None:
+    """Return the content of a file of `size` bytes, or None when it is to be streamed. Raises SourceError."""
+    if size > READ_WHOLE_BELOW:
+        return None
+    try:
+        with open_regular(path) as handle:
+            return handle.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def reason_of(error: MedSearchError | OSError) -> str:
+    """Return what happened and what to do; the path stands beside it wherever it is shown."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return f"{error.message}. {error.remedy}" if error.remedy else error.message

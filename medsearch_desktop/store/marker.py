@@ -1,0 +1,70 @@
+"""The folder of a library and the file in it that says what format it has."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryNotFoundError
+
+FORMAT = 1
+MARKER = "library.json"
+DATABASE = "library.duckdb"
+
+
+def prepare_folder(path: Path, *, create: bool) -> None:
+    """Make sure that `path` is a library that this release can read; with `create`, make one where there is none.
+
+    Raises LibraryNotFoundError, LibraryFormatError, LibraryError.
+    """
+    marker = path / MARKER
+    if marker.exists():
+        _check_format(marker)
+        return
+    if (path / DATABASE).exists():
+        # A crash between the two files of a new library, or a marker that was deleted: the database decides.
+        _write_marker(marker)
+        return
+    if not create:
+        raise LibraryNotFoundError(
+            "there is no library here", item=str(path), remedy="`medsearch ingest FOLDER` makes one"
+        )
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise LibraryError(
+                "the folder is not empty and not a library",
+                item=str(path),
+                remedy="Give --library the name of a new folder",
+            )
+        path.chmod(0o700)
+        _write_marker(marker)
+    except OSError as error:
+        raise LibraryError(f"the folder cannot be written ({error.strerror})", item=str(path)) from error
+
+
+def _check_format(marker: Path) -> None:
+    try:
+        found = json.loads(marker.read_text("utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LibraryFormatError(
+            "it does not say what format the library has",
+            item=str(marker),
+            remedy=f'If the folder was written by this release, write {{"format": {FORMAT}}} into the file',
+        ) from error
+    if not isinstance(found, int) or found > FORMAT:
+        raise LibraryFormatError(
+            f"the library has format {found}, this release knows {FORMAT}",
+            item=str(marker.parent),
+            remedy="Install the release that wrote it, or a later one",
+        )
+
+
+def _write_marker(marker: Path) -> None:
+    part = marker.with_suffix(".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        json.dump({"format": FORMAT}, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(marker)

