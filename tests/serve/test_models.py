@@ -120,7 +120,7 @@ def test_an_imported_model_embeds(torch: Any, tmp_path: Path, capsys: Any, monke
     stored = np.load(tmp_path / "out.npz")
     assert (stored["vectors"].shape, str(stored["model_id"])) == ((1, 1024), "monai")
     assert main(["doctor", "--library", str(tmp_path / "none")]) == 0
-    assert "monai: its file is the one of the manifest, in use" in capsys.readouterr().out
+    assert "monai: its file is the one of the manifest" in capsys.readouterr().out
     assert main(["model", "remove", "monai"]) == 1
     assert "is the model that the settings name" in capsys.readouterr().err
     (row,) = [row for row in ask(capsys, "list") if row["default"]]
