@@ -74,6 +74,13 @@ def write_bundle(spec: ModelSpec, output: Path) -> str:
     public, signature = signing.sign(text)
     signed = {"algorithm": "Ed25519", "public_key": public.hex(), "signature": signature.hex()}
     members = {MANIFEST: text, SIGNATURE: json.dumps(signed).encode("ascii"), **members}
+    for name, data in members.items():
+        if len(data) > _MOST.get(name, _MOST_MODEL):
+            raise ModelError(
+                f"its {name} has {len(data)} bytes, a bundle takes at most {_MOST.get(name, _MOST_MODEL)}",
+                item=spec.model_id,
+                remedy="Shorten it",
+            )
     try:
         handle, draft = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
         try:

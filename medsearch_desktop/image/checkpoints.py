@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,12 +78,12 @@ KINDS = (
     ),
     Kind(
         "torchxrayvision",
-        (r"^features\.conv0\.weight 64x1x7x7$", r"^(?:classifier\.weight|op_threshs) "),
+        (r"^features\.conv0\.weight 64x1x7x7$", r"^(?:classifier\.|op_threshs )"),
         "xrv",
         "crop",
         beside=r"^(?:classifier\.|op_threshs$)",
     ),
-    Kind("torchvision", (r"^features\.conv0\.weight ", r"^classifier\.weight "), "imagenet", "crop"),
+    Kind("torchvision", (r"^features\.conv0\.weight ", r"^classifier\."), "imagenet", "crop"),
     Kind(
         "plain, one channel",
         (r"(?:^|\.)conv0\.weight 64x1x7x7$",),
@@ -172,13 +173,16 @@ def _refused(error: pickle.UnpicklingError, item: str) -> ModelError:
 
 
 def _state_dict(value: object, item: str) -> dict[str, Tensor]:
+    held: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
+    # Wrapped weights come first: beside them there may be tensors that count steps.
     for _ in range(3):
-        if not isinstance(value, Mapping):
+        inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), Mapping)), None)
+        if inner is None:
             break
-        tensors = {str(key): entry for key, entry in value.items() if isinstance(entry, Tensor)}
-        if tensors:
-            return tensors
-        value = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
+        held = inner
+    tensors = {str(key): entry for key, entry in held.items() if isinstance(entry, Tensor)}
+    if tensors:
+        return tensors
     raise ModelError("holds no state dict", item=item, remedy=_STATE_DICT)
 
 

@@ -109,7 +109,8 @@ def build_network(state: Mapping[str, Tensor]) -> DenseNet121:
     counters = {name: torch.tensor(0) for name in network.state_dict() if name.endswith("num_batches_tracked")}
     wide = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     network.load_state_dict(counters | wide, assign=True)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def load_densenet121(weights: Path) -> DenseNet121:

@@ -78,8 +78,8 @@ def import_model(
         return Imported(spec, "bundle", signer=opened.signer)
     if trust:
         raise ModelError("has no signer to trust: it is not a bundle", item=str(path), remedy="Leave --trust out")
-    if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIZE:
-        raise ModelError(f"must be from {SMALLEST_SIZE} to {LARGEST_SIZE}", item=f"size {size}")
+    if size is not None:
+        _check_size(size, "--size")
     if normalise is not None and normalise not in NORMALISATIONS:
         raise ModelError(f"is none of {', '.join(NORMALISATIONS)}", item=f"normalisation {normalise!r}")
     model_id = model_id or _name_of(path)
@@ -171,6 +171,7 @@ def _import_onnx(
             item=str(path),
             remedy="Give the side in pixels, for example --size 224",
         )
+    _check_size(side, str(path))
     usual = "xrv" if file.channels == 1 else "imagenet"
     preprocessing = _preprocessing(file.channels, side, normalise or usual)
     if own is not None and own.channels == file.channels and normalise is None:
@@ -193,6 +194,13 @@ def _import_onnx(
         return {}
 
     return Imported(register_model(file.content, entry, check=check, folder=folder), "ONNX", file.changes)
+
+
+def _check_size(size: int, item: str) -> None:
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise ModelError(
+            f"images of {size} x {size} are not possible: the side is from {SMALLEST_SIZE} to {LARGEST_SIZE}", item=item
+        )
 
 
 def _preprocessing(channels: int, size: int, normalise: str, *, resize: str = "squash") -> Preprocessing:

@@ -231,3 +231,9 @@ def test_a_bundle_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot be written"):
             write_bundle(spec, output)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.msmodel"]
+
+
+def test_what_no_one_could_import_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"its {CARD} has 1048577 bytes, a bundle takes at most 1048576"):
+        write_bundle(made.own_model(card=bytes((1 << 20) + 1)), tmp_path / "own.msmodel")
+    assert list(tmp_path.iterdir()) == []

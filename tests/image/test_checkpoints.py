@@ -29,6 +29,7 @@ STYLES = [
     ("torchvision", lambda network: made.torchvision(network, old=True), 3),
     ("torchvision", lambda network: {"state_dict": made.torchvision(network)}, 3),
     ("torchvision", lambda network: {f"module.{k}": v for k, v in made.torchvision(network).items()}, 3),
+    ("torchvision", lambda network: {"step": torch.tensor(3), "state_dict": made.torchvision(network)}, 3),
     ("torchxrayvision", made.torchxrayvision, 1),
     ("CheXNet", made.chexnet, 3),
     ("MONAI", made.monai, 1),

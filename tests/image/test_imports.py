@@ -43,8 +43,8 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 31}, "from 32 to 2048"),
-        ({"size": 4000}, "from 32 to 2048"),
+        ({"size": 31}, "the side is from 32 to 2048"),
+        ({"size": 4000}, "the side is from 32 to 2048"),
         ({"normalise": "other"}, "is none of imagenet, xrv, unit"),
         ({"trust": "ab" * 20}, "not a bundle"),
         ({"model_id": "../x"}, "not a plain name"),

@@ -58,6 +58,18 @@ def test_any_size_needs_a_size(tmp_path: Path) -> None:
         import_model(made.save(made.small(), tmp_path / "fixed.onnx"), size=96)
 
 
+def test_a_file_of_our_own_says_how_its_input_is_prepared() -> None:
+    shipped = find_model()
+    done = import_model(shipped.path, model_id="copy")
+    assert (done.spec.preprocessing, done.spec.sha256, done.notes) == (shipped.preprocessing, shipped.sha256, ())
+    np.testing.assert_array_equal(vectors("copy"), vectors(""))
+
+
+def test_a_size_that_no_film_fills_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the side is from 32 to 2048"):
+        import_model(made.save(made.small(height=5000, width=5000), tmp_path / "huge.onnx"))
+
+
 def test_a_size_at_which_the_network_fails_is_told(tmp_path: Path) -> None:
     path = made.save(made.small(height="h", width="w"), tmp_path / "free.onnx")
     with pytest.raises(ModelError, match="failed on images of 40 x 40"):

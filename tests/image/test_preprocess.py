@@ -426,3 +426,30 @@ def test_a_manifest_that_makes_no_sense_is_refused(change: dict[str, object]) ->
         Preprocessing.from_json(SQUASH.as_json() | change)
     with pytest.raises(ModelError, match="size"):
         Preprocessing.from_json({key: value for key, value in SQUASH.as_json().items() if key != "size"})
+
+
+def test_one_channel_is_the_same_grey_once() -> None:
+    random = np.random.default_rng(4)
+    film = random.integers(0, 256, (70, 90), dtype=np.uint8)
+    three = to_tensor(film, Preprocessing(32, "squash", (0.5,) * 3, (0.25,) * 3))
+    one = to_tensor(film, Preprocessing(32, "squash", (0.5,), (0.25,), channels=1))
+    assert one.shape == (1, 32, 32)
+    np.testing.assert_array_equal(three, np.repeat(one, 3, axis=0))
+
+
+def test_channels_go_into_a_manifest_only_where_they_are_unusual() -> None:
+    usual = Preprocessing(32, "squash", (0.5,) * 3, (0.25,) * 3)
+    grey = Preprocessing(32, "squash", (0.5,), (0.25,), channels=1)
+    assert "channels" not in usual.as_json()
+    assert grey.as_json()["channels"] == 1
+    for preprocessing in (usual, grey):
+        assert Preprocessing.from_json(preprocessing.as_json()) == preprocessing
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4, True, 1.0, "1", None])
+def test_other_channels_are_refused(channels: object) -> None:
+    fields = {"size": 32, "resize": "squash", "mean": [0.5], "std": [0.25], "channels": channels}
+    with pytest.raises(ModelError, match="channels must be 1 or 3"):
+        Preprocessing.from_json(fields)
+    with pytest.raises(ModelError, match="needs 3 finite means"):
+        Preprocessing.from_json({**fields, "channels": 3})

@@ -108,6 +108,21 @@ def test_export_of_new_weights(export: ModuleType, trained: Path, tmp_path: Path
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_trained_weights_with_a_map_are_exported_with_it(export: ModuleType, trained: Path, tmp_path: Path) -> None:
+    state = {name: v for name, v in torch.load(trained, weights_only=True).items() if "num_batches" not in name}
+    state["head.weight"] = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(3)) / 32
+    state["head.bias"] = torch.linspace(-1, 1, 1024)
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "mapped.pt")
+    assert run(export, tmp_path / "mapped.pt", tmp_path / "mapped.onnx", *TOLD) == 0
+    network = export.read_network((tmp_path / "mapped.onnx").read_bytes())
+    assert torch.equal(network.head.weight, state["head.weight"].half().float())
+    films = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        pooled = torch.relu(network.features(films)).mean(dim=(2, 3))
+        expected = pooled @ network.head.weight.T + network.head.bias
+        torch.testing.assert_close(network(films), expected)
+
+
 def test_drifting_weights_are_refused(
     export: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
