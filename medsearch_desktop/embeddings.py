@@ -154,6 +154,9 @@ class Embeddings:
         self._check_file(spec)
         self._take_turn()
         try:
+            if self._models.count_lacking(spec.model_id):
+                # What cannot be loaded is told before anything is begun.
+                self.encoder(spec.model_id)
             self._models.begin(spec.model_id, sha256=spec.sha256)
             switch = ModelSwitch(spec.model_id, lambda own: self._run(spec, own, on_event))
             self.switch = switch

@@ -201,16 +201,29 @@ def test_closing_ends_a_switch_that_goes_on_another_time(path: Path, own: Path) 
         assert library.use_model(OWN).join().kept == done.images
 
 
-def test_an_error_in_the_background_reaches_whoever_joins(path: Path, data: Path) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_what_cannot_be_loaded_is_told_at_once_and_changes_nothing(path: Path, data: Path, background: bool) -> None:
     register_model(data, "broken", content=b"not a network")
     with open_library(path) as library:
-        switch = library.use_model("broken", background=True)
+        before = library.models()
         with pytest.raises(ModelError, match="cannot load"):
-            switch.join(60)
-        assert library.model_id == find_model().model_id
+            library.use_model("broken", background=background)
+        assert library.models() == before
         assert library.similar(uid(1, 1, 1)).hits
-        with pytest.raises(ModelError, match="cannot load"):
-            library.use_model("broken")
+
+
+def test_an_error_in_the_background_reaches_whoever_joins(path: Path, own: Path) -> None:
+    def fail(event: SwitchEvent) -> None:
+        if event.settled:
+            raise LibraryError("the disk has gone")
+
+    with open_library(path) as library:
+        with pytest.raises(LibraryError, match="the disk has gone"):
+            library.use_model(OWN, on_event=fail, background=True).join(60)
+        assert library.model_id == find_model().model_id
+        assert library.switch is not None
+        assert not library.switch.running
+        assert library.use_model(OWN).join().in_use
 
 
 def test_a_film_that_is_away_holds_nothing_up_and_comes_after(tmp_path: Path, own: Path) -> None:

@@ -20,7 +20,7 @@ _LACKING = """
 SELECT image_no, image_id, path FROM images
 WHERE pixel_error = '' AND image_no > $after
   AND image_no NOT IN (SELECT image_no FROM vectors WHERE model_id = $model)
-  AND path NOT IN (SELECT path FROM files WHERE state = 'metadata')
+  AND path IN (SELECT path FROM files WHERE state != 'metadata')
 """
 _NOT_TRIED = " AND image_no NOT IN (SELECT image_no FROM unembedded WHERE model_id = $model)"
 
@@ -64,7 +64,7 @@ class Models:
         rows = self._database.read(
             "SELECT model_id, coalesce(role, 'kept'), coalesce(n, 0), coalesce(sha256, '') FROM models"
             " FULL JOIN (SELECT model_id, count(*) AS n FROM vectors GROUP BY model_id) USING (model_id)"
-            " ORDER BY coalesce(role, '') != 'in use', model_id"
+            " WHERE coalesce(role, 'kept') != 'kept' OR n > 0 ORDER BY coalesce(role, '') != 'in use', model_id"
         )
         return [HeldModel(model_id, ModelRole(role), count, sha256) for model_id, role, count, sha256 in rows]
 
