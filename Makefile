@@ -35,8 +35,8 @@ check: lint test ## run what continuous integration runs
 bench: export ## measure: every figure of README's table
 	$(BIN)/python -m tests.benchmarks
 
-export: install ## install what training, exporting and comparing the model needs (torch)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
+export: install ## install what training, exporting and comparing models and engines needs (torch, OpenVINO)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,train,engine-openvino]'
 
 train: export ## train the embedding network (hours; goes on where it was): FILMS=folder of the training films
 	PYTHONPATH=models $(BIN)/python -m train $(FILMS) --out train-run
