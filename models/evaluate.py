@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     results = {name: within(embed(films), films) for name, embed in contenders(options.weights).items()}
     base = options.weights[0].stem if options.weights else "EfficientNet-Lite0, ImageNet"
-    print(f"{len(films)} films of {len({film.patient_id for film in films})} patients, none trained on\n")
+    patients = len({film.patient_id for film in films})
+    print(f"{len(films)} films of {patients} patients, held out by `make train`; other models may have seen them\n")
     print("| embedding | " + " | ".join(f"{group} {measure}" for group, measure in TABLED) + " |")
     print("|---|" + "---|" * len(TABLED))
     for name, scores in results.items():
