@@ -8,8 +8,8 @@ weights, the ImageNet EfficientNet-Lite0 at 224 pixels that training learned fro
 program's own encoder. Every film is a query once; its own patient's films are left out of the answers. "Within" a
 collection, only its own films are asked and answer: across collections, telling sources apart is already half of it.
 
-Brackets are 95 % bootstrap intervals over patients. The last columns give the difference from the first of `--weights`,
-or from the ImageNet network without one, over the same resampled patients.
+Brackets are 95 % bootstrap intervals over patients. A list below the table gives the differences from
+the first of `--weights`, or from the ImageNet network without one, over the same resampled patients.
 
 Needs the `export` extra.
 """

@@ -120,8 +120,7 @@ def loss_terms(run: Run, reference: Reference, films: Tensor, targets: Targets, 
         seen = functional.interpolate(varied, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     features = reference.features(varied)
     with torch.autocast("cpu", torch.bfloat16):
-        maps = run.student.network.features(as_input(seen))
-    pooled = torch.relu(maps.float()).mean(dim=(2, 3))
+        pooled = run.student.pooled(as_input(seen))
     vectors, guessed, logits = run.student.heads(pooled)
     vectors = functional.normalize(vectors, dim=1)
     labels, group, mask = targets.labels[chosen], targets.group[chosen], targets.mask[chosen]

@@ -11,7 +11,7 @@ from train.films import LABELS
 
 
 class Student(nn.Module):
-    """DenseNet121 with its training heads; images (n, 3, S, S) in, see `forward`."""
+    """DenseNet121 with its training heads; images (n, 3, S, S) in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,14 +23,8 @@ class Student(nn.Module):
         self.to_findings = nn.Linear(DIM, len(LABELS))
         self.to_view = nn.Linear(DIM, 1)
 
-    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return vectors (n, 1024), the teacher's features as guessed (n, 1280), findings' logits (n, labels) and
-        the logit of a PA view (n,), all in float32."""
-        pooled = self.pooled(batch)
-        return (*self.heads(pooled), self.to_view(pooled)[:, 0])
-
     def pooled(self, batch: Tensor) -> Tensor:
-        """Return the plain embeddings of the network (n, 1024)."""
+        """Return the plain embeddings of images: (n, 1024), float32."""
         features = self.network.features(batch)
         return torch.relu(features.float()).mean(dim=(2, 3))
 
