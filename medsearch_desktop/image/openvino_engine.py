@@ -2,7 +2,7 @@
 
 This is the only file that imports openvino. Its Python package reports to its maker: merely importing it
 (seen in 2026.4) writes an identifier into the user's home folder and sends an event to a web service. It does
-so through a package of its own, openvino_telemetry, and does without when that cannot be imported; `_openvino`
+so through a package of its own, openvino_telemetry, and does without when that cannot be imported; `import_openvino`
 therefore makes it unimportable and is the one way to openvino. Nothing else in it opens a socket or writes.
 
 How the network is compiled was measured on two cores with AMX, at 160 and 224 pixels, in processor time:
@@ -107,14 +107,14 @@ def has_bfloat16() -> bool:
 
     Raises ModelError when openvino is missing or cannot be loaded.
     """
-    runtime = _openvino()
+    runtime = import_openvino()
     try:
         return "BF16" in runtime.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
     except _ERRORS as error:
         raise ModelError(f"cannot be used ({_cause(error)})", item="openvino", remedy=INSTALL) from error
 
 
-def _openvino() -> ModuleType:
+def import_openvino() -> ModuleType:
     # Over whatever was imported before, and for good: no setting of the surroundings may make this product
     # report to anyone. None is how Python is told that a module cannot be imported.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -128,7 +128,7 @@ def _openvino() -> ModuleType:
 
 def _read_network(spec: ModelSpec) -> tuple[Any, Any]:
     content = read_model(spec)
-    runtime = _openvino()
+    runtime = import_openvino()
     shape = spec.preprocessing.shape
     try:
         core = runtime.Core()

@@ -17,7 +17,7 @@ from torch.nn import functional
 from train import losses
 from train.augment import Variation, as_input, vary
 from train.reference import Reference, Targets
-from train.student import Student
+from train.student import Student, quickest
 
 
 @dataclass(slots=True)
@@ -32,12 +32,18 @@ class Run:
     generator: torch.Generator
     step: int = 0
     best: float = -math.inf
+    # Evaluations since the best one, in the last phase.
+    stale: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """The number of steps of the whole run."""
         return sum(phase["steps"] for phase in self.config["phase"])
+
+    def done(self) -> bool:
+        """Tell whether all steps are taken, or the last phase has long brought nothing better."""
+        return self.step >= self.total or self.stale >= self.config["patience"]
 
     def size(self) -> int:
         """Return the side of the films at the present step."""
@@ -61,6 +67,7 @@ class Run:
                 "generator": self.generator.get_state(),
                 "step": self.step,
                 "best": self.best,
+                "stale": self.stale,
             },
             draft,
         )
@@ -79,7 +86,7 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.numbers.bit_generator.state = json.loads(state["numbers"])
         self.generator.set_state(state["generator"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
 
 
 def start(config: dict[str, Any]) -> Run:
@@ -119,12 +126,12 @@ def loss_terms(run: Run, reference: Reference, films: Tensor, targets: Targets, 
     if size != varied.shape[-1]:
         seen = functional.interpolate(varied, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     features = reference.features(varied)
-    with torch.autocast("cpu", torch.bfloat16):
+    read = reference.findings(features, chosen)
+    with quickest():
         pooled = run.student.pooled(as_input(seen))
     vectors, guessed, logits = run.student.heads(pooled)
     vectors = functional.normalize(vectors, dim=1)
     labels, group, mask = targets.labels[chosen], targets.group[chosen], targets.mask[chosen]
-    read = reference.findings(features, chosen)
     like = losses.likeness(labels)
     everyone = torch.ones_like(like, dtype=torch.bool)
     contrast = [
@@ -136,7 +143,7 @@ def loss_terms(run: Run, reference: Reference, films: Tensor, targets: Targets, 
     )
     return {
         "features": functional.smooth_l1_loss(guessed, features),
-        "agreement": losses.agreement(vectors, functional.normalize(features, dim=1)),
+        "agreement": losses.agreement(vectors, reference.vectors(features, read, chosen)),
         "findings": losses.findings(logits, labels, mask),
         "reading": losses.reading(logits, read, mask),
         "view": (view * targets.view_known[chosen]).sum() / targets.view_known[chosen].sum().clamp(min=1),

