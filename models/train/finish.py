@@ -2,6 +2,9 @@
 
     PYTHONPATH=models python -m train.finish FILMS --run FOLDER --size 160 -o weights.pt
 
+Batch statistics first: averaged weights carry averages of statistics too, of smaller films in part. They are measured
+anew on training films of the size that is shipped.
+
 The map has two parts. The first 1006 values are the embedding, centred and each value scaled by its deviation,
 in its own principal axes (a rotation, which leaves out the 18 directions that vary least). The last 18 are what the
 network reads of the findings, as probabilities less their mean: on films of one collection, cosines of probabilities
@@ -18,14 +21,31 @@ from pathlib import Path
 
 import torch
 from densenet121 import DIM
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.__main__ import embed
+from train.augment import as_input
 from train.films import LABELS, pixels, read_pool, split
-from train.student import Student
+from train.student import Student, quickest
 
+# Films that batch statistics are measured on.
+_MEASURED = 2880
 # Relative to the mean squared value of the regressors.
 RIDGE = 1e-3
+
+
+def measure_statistics(student: Student, films: Tensor, *, batch: int) -> None:
+    """Set the network's batch statistics to their means over batches of grey films, uint8 (n, S, S)."""
+    norms = [layer for layer in student.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        # A plain mean of all batches, not one that forgets.
+        norm.momentum = None
+    student.network.train()
+    with torch.no_grad(), quickest():
+        for part in films.split(batch):
+            student.pooled(as_input(part[:, None].float() / 255))
+    student.network.eval()
 
 
 def make_map(pooled: Tensor, probabilities: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,11 +82,16 @@ def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
     student = Student()
     student.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     student.eval().to(memory_format=torch.channels_last)
-    pooled = torch.from_numpy(embed(student, pixels(films, size=size, cache=run / "cache"))[1])
-    with torch.no_grad():
-        probabilities = torch.sigmoid(student.to_findings(pooled))
     groups = [film.group for film in films]
     shares = torch.tensor([config["sampling"][group] / groups.count(group) for group in groups])
+    levels = pixels(films, size=size, cache=run / "cache")
+    drawn = torch.multinomial(
+        shares, _MEASURED, replacement=True, generator=torch.Generator().manual_seed(config["seed"])
+    )
+    measure_statistics(student, torch.from_numpy(levels)[drawn], batch=config["batch"])
+    pooled = torch.from_numpy(embed(student, levels)[1])
+    with torch.no_grad():
+        probabilities = torch.sigmoid(student.to_findings(pooled))
     matrix, offset = make_map(pooled, probabilities, shares / shares.sum())
     assert matrix.shape == (DIM, DIM)
     assert probabilities.shape[1] == len(LABELS)

