@@ -5,12 +5,13 @@
 Batch statistics first: averaged weights carry averages of statistics too, of smaller films in part. They are measured
 anew on training films of the size that is shipped.
 
-The map has two parts. The first 1006 values are the embedding, centred and each value scaled by its deviation,
-in its own principal axes (a rotation, which leaves out the 18 directions that vary least). The last 18 are what the
-network reads of the findings, as probabilities less their mean: on films of one collection, cosines of probabilities
-retrieve findings better than cosines of embeddings or of logits. Both parts have the same mean length, so that neither
-looks nor findings alone decide. Probabilities are the linear regression of the network's own on the embedding,
-over the training films. No development film takes part.
+The map has two parts, of the same mean length, so that neither looks nor findings alone decide. The first 1006 values
+are the embedding, centred, in its principal axes (but for the 18 that vary least), each divided by its deviation: what
+varies most among films, exposure and cropping, says least of what they show. The last 18 are the findings, read
+linearly off the embedding. What is read is half the label, half what ImageNet networks read there, cross-fitted, for
+labels of training films alone are learned by heart; as probabilities, for they retrieve better than logits; and half
+of what collections differ by is taken out, for it hides what films of one collection differ by. No development film
+takes part.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from torch import Tensor, nn
 
 from train.__main__ import embed
 from train.augment import as_input
-from train.films import LABELS, pixels, read_pool, split
+from train.films import pixels, read_pool, split
+from train.reference import SIZE, Targets, make_reference
 from train.student import Student, quickest
 
 # Films that batch statistics are measured on.
 _MEASURED = 2880
-# Relative to the mean squared value of the regressors.
-RIDGE = 1e-3
+# The penalty of the regression, relative to the mean squared value of the regressors.
+RIDGE = 0.1
+# Added to the variances of the axes before they are divided by, relative to the greatest: rounding is not magnified.
+FLOOR = 1e-3
 
 
 def measure_statistics(student: Student, films: Tensor, *, batch: int) -> None:
@@ -48,27 +52,40 @@ def measure_statistics(student: Student, films: Tensor, *, batch: int) -> None:
     student.network.eval()
 
 
-def make_map(pooled: Tensor, probabilities: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def make_map(pooled: Tensor, findings: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the map (1024, 1024) and offset (1024,) from embeddings to vectors.
 
-    `pooled` is (n, 1024), `probabilities` (n, labels), `weights` (n,) how much each film counts; they sum to one.
+    `pooled` is (n, 1024), `findings` (n, labels) what is to be read, `weights` (n,) how much each film counts; they
+    sum to one.
     """
-    pooled, probabilities, weights = pooled.double(), probabilities.double(), weights.double()[:, None]
+    pooled, findings, weights = pooled.double(), findings.double(), weights.double()[:, None]
     middle = (weights * pooled).sum(dim=0)
     deviation = (weights * (pooled - middle).square()).sum(dim=0).sqrt() + 1e-6
     scaled = (pooled - middle) / deviation
     covariance = scaled.T @ (weights * scaled)
     # In ascending order of variance.
-    axes = torch.linalg.eigh(covariance).eigenvectors[:, probabilities.shape[1] :]
-    usual = (weights * probabilities).sum(dim=0)
+    variances, axes = torch.linalg.eigh(covariance)
+    kept = slice(findings.shape[1], None)
+    looks = axes[:, kept] / (variances[kept].clamp(min=0) + FLOOR * variances[-1]).sqrt()
+    usual = (weights * findings).sum(dim=0)
     inner = covariance + RIDGE * torch.eye(DIM, dtype=torch.float64)
-    reading = torch.linalg.solve(inner, scaled.T @ (weights * (probabilities - usual)))
+    reading = torch.linalg.solve(inner, scaled.T @ (weights * (findings - usual)))
     parts = []
-    for part in (axes, reading):
+    for part in (looks, reading):
         length = (weights[:, 0] * (scaled @ part).norm(dim=1)).sum()
         parts.append(part / length)
     matrix = (torch.cat(parts, dim=1) / deviation[:, None]).T
     return matrix.float(), (-matrix @ middle).float()
+
+
+def to_be_read(still: Tensor, targets: Targets) -> Tensor:
+    """Return what the map is to read of each film (n, labels): half its labels, half `still`, what ImageNet networks
+    read of it; less half the mean of its collection."""
+    wanted = (targets.labels + still) / 2
+    for group in targets.group.unique().tolist():
+        rows = targets.group == group
+        wanted[rows] -= wanted[rows].mean(dim=0) / 2
+    return wanted
 
 
 def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
@@ -90,11 +107,11 @@ def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
     )
     measure_statistics(student, torch.from_numpy(levels)[drawn], batch=config["batch"])
     pooled = torch.from_numpy(embed(student, levels)[1])
-    with torch.no_grad():
-        probabilities = torch.sigmoid(student.to_findings(pooled))
-    matrix, offset = make_map(pooled, probabilities, shares / shares.sum())
+    targets = Targets.of(films)
+    seen = torch.from_numpy(pixels(films, size=SIZE, cache=run / "cache"))
+    reference = make_reference(films, targets, seen, still=config["reference"]["still"], cache=run / "cache")
+    matrix, offset = make_map(pooled, to_be_read(reference.still, targets), shares / shares.sum())
     assert matrix.shape == (DIM, DIM)
-    assert probabilities.shape[1] == len(LABELS)
     network = {name: value for name, value in student.network.state_dict().items() if "num_batches" not in name}
     weights = {**network, "head.weight": matrix, "head.bias": offset}
     torch.save({name: value.half().contiguous() for name, value in weights.items()}, output)
