@@ -43,6 +43,27 @@ class Category(StrEnum):
     PROCEDURE = "Procedure"
 
 
+class AttributeKind(StrEnum):
+    """What sort of thing an attribute says of a finding."""
+
+    ANATOMY = "anatomy"
+    LATERALITY = "laterality"
+    SEVERITY = "severity"
+    CHANGE = "change"
+
+
+class Certainty(StrEnum):
+    """How sure a report is of what it says: "probable" counts as said, "possible" leaves in doubt."""
+
+    CERTAIN = "certain"
+    PROBABLE = "probable"
+    POSSIBLE = "possible"
+
+
+# Severity and size on one scale, least first; a range is "mild to moderate".
+SEVERITIES = ("trace", "minimal", "mild", "moderate", "severe", "massive")
+
+
 class LinkRule(StrEnum):
     """How a report was joined to its study, strongest first."""
 
@@ -134,13 +155,31 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribute:
+    """One thing that a report says of a finding, and the words that say it.
+
+    `value` is its normal name ("left", "mild to moderate", "right lower lobe", "stable"), `text` is
+    the slice of `Report.text` at `[start, end)`.
+    """
+
+    kind: AttributeKind
+    value: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One mention in a report.
 
     `start`/`end` are offsets into `Report.text`, of which `text` is exactly that slice.
     `finding` is the ChestX-ray14 name when the mention is one of the fourteen. `cue` is the text
     that decided the assertion, at `cue_start`/`cue_end`; empty when nothing but the mention did.
-    `alternatives` are the runners-up of the linking, best first.
+    `alternatives` are the runners-up of the linking, best first. `inferred` marks a finding that was
+    concluded from what is said of an organ ("lungs are clear"), which `text` then names. `rule` names
+    the rows of the word tables that decided: the term's, and after " + " that of the assertion.
+    `sentence_start`/`sentence_end` are the sentence's offsets; -1 in what an earlier release read.
     """
 
     text: str
@@ -158,6 +197,44 @@ class Entity:
     cue: str = ""
     cue_start: int = -1
     cue_end: int = -1
+    attributes: tuple[Attribute, ...] = ()
+    certainty: Certainty = Certainty.CERTAIN
+    inferred: bool = False
+    rule: str = ""
+    sentence_start: int = -1
+    sentence_end: int = -1
+
+    def said(self, kind: AttributeKind) -> tuple[str, ...]:
+        """The values of one kind of attribute, each once, in the order of the text."""
+        return tuple(dict.fromkeys(each.value for each in self.attributes if each.kind is kind))
+
+    @property
+    def anatomy(self) -> tuple[str, ...]:
+        """The places that are named with it."""
+        return self.said(AttributeKind.ANATOMY)
+
+    @property
+    def laterality(self) -> str:
+        """left, right, bilateral (both sides are named) or midline; empty where no side is."""
+        sides = self.said(AttributeKind.LATERALITY)
+        both = "bilateral" in sides or {"left", "right"} <= set(sides)
+        return "bilateral" if both else next(iter(sides), "")
+
+    @property
+    def severity(self) -> str:
+        """One of `SEVERITIES` or a range of two; empty where none is named."""
+        return next(iter(self.said(AttributeKind.SEVERITY)), "")
+
+    @property
+    def severity_rank(self) -> float:
+        """The place of `severity` on the scale, from 1; the middle of a range, 0 where none is named."""
+        steps = [SEVERITIES.index(part) + 1 for part in self.severity.split(" to ") if part in SEVERITIES]
+        return sum(steps) / len(steps) if steps else 0.0
+
+    @property
+    def change(self) -> str:
+        """new, stable, increased, decreased or resolved; empty where nothing is compared."""
+        return next(iter(self.said(AttributeKind.CHANGE)), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,13 @@ def extract_json(report: Report) -> dict[str, Any]:
     return {
         "report_id": report.report_id,
         "sections": sections,
-        "entities": [_entity_json(entity) for entity in report.entities],
+        "entities": [entity_json(entity) for entity in report.entities],
         "findings": findings(report.entities),
     }
 
 
-def _entity_json(entity: Entity) -> dict[str, Any]:
+def entity_json(entity: Entity) -> dict[str, Any]:
+    """Return one entity as `medsearch extract` prints it."""
     return {
         "text": entity.text,
         "start": entity.start,
@@ -66,4 +67,18 @@ def _entity_json(entity: Entity) -> dict[str, Any]:
         "cue": entity.cue,
         "cue_start": entity.cue_start,
         "cue_end": entity.cue_end,
+        "certainty": str(entity.certainty),
+        "inferred": entity.inferred,
+        "anatomy": list(entity.anatomy),
+        "laterality": entity.laterality,
+        "severity": entity.severity,
+        "severity_rank": entity.severity_rank,
+        "change": entity.change,
+        "attributes": [
+            {"kind": str(each.kind), "value": each.value, "text": each.text, "start": each.start, "end": each.end}
+            for each in entity.attributes
+        ],
+        "rule": entity.rule,
+        "sentence_start": entity.sentence_start,
+        "sentence_end": entity.sentence_end,
     }

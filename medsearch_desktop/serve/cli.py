@@ -215,7 +215,7 @@ def _facets(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve.show_reports import show_report
     from medsearch_desktop.workbench import Workbench
 
     bench = Workbench(_config(options))
@@ -226,7 +226,7 @@ def _extract(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(bench.extract(report))
     else:
-        show.show_report(report)
+        show_report(report)
     return 0
 
 
