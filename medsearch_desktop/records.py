@@ -242,7 +242,8 @@ class Report:
     """One radiology report as text, cut into sections, with what it mentions.
 
     `study_uid` is None while no study of the library is known to be its own; `link_rule` says
-    how it was found. `encoding` names the codec that decoded the file.
+    how it was found. `encoding` names the codec that decoded the file, `language` is a BCP 47 tag:
+    a report in any but English has no entities, as nothing here can read it.
     """
 
     report_id: str
@@ -252,6 +253,7 @@ class Report:
     study_uid: str | None = None
     link_rule: LinkRule | None = None
     encoding: str = "utf-8"
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ def show_report(report: Report) -> None:
     for entity in report.entities:
         body.stylize(COLOURS.get(entity.assertion, "dim"), entity.start, entity.end)
     console.print(body)
+    if report.language != "en":
+        console.print(
+            Text(f"The report seems to be in another language ({report.language}): no mention is read.", "yellow")
+        )
     table = Table("mention", "at", "section", "assertion", "because of", "said of it", "ICD-10-CM", "title", "score")
     for entity in report.entities:
         score = f"{entity.score:.2f}" if entity.icd10cm else ""

@@ -366,6 +366,7 @@ class Intake:
                 "link_rule": [r.link_rule.value if r.link_rule else None for _, r in rows],
                 "path": [path for path, _ in rows],
                 "encoding": [r.encoding for _, r in rows],
+                "language": [r.language for _, r in rows],
                 "text": [r.text for _, r in rows],
                 "sections": [[{"name": s.name, "start": s.start, "end": s.end} for s in r.sections] for _, r in rows],
                 "pipeline_version": [pipeline_version] * len(rows),

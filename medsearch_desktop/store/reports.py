@@ -71,7 +71,7 @@ class Reports:
             )
         )
         rows = self._database.read(
-            "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, path, pipeline_version"
+            "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, language, path, pipeline_version"
             f" FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
         )
         return [_stored(row, json.loads(packed.get(row[0], "[]"))) for row in rows]
@@ -91,8 +91,9 @@ class Reports:
             for number, report in reports:
                 sections = [{"name": s.name, "start": s.start, "end": s.end} for s in report.sections]
                 self._database.write(
-                    "UPDATE reports SET sections = $sections WHERE report_no = $no AND sections != $sections",
-                    {"sections": sections, "no": number},
+                    "UPDATE reports SET sections = $sections, language = $language WHERE report_no = $no"
+                    " AND (sections != $sections OR language != $language)",
+                    {"sections": sections, "language": report.language, "no": number},
                 )
             insert_entities(self._database, reports)
             self._database.write(
@@ -121,7 +122,7 @@ def insert_entities(database: Database, reports: Iterable[tuple[int, Report]]) -
 
 
 def _stored(row: tuple[Any, ...], packed: list[Any]) -> StoredReport:
-    number, report_id, text, sections, study_uid, link_rule, encoding, path, version = row
+    number, report_id, text, sections, study_uid, link_rule, encoding, language, path, version = row
     report = Report(
         report_id=report_id,
         text=text,
@@ -130,5 +131,6 @@ def _stored(row: tuple[Any, ...], packed: list[Any]) -> StoredReport:
         study_uid=study_uid,
         link_rule=LinkRule(link_rule) if link_rule else None,
         encoding=encoding,
+        language=language,
     )
     return StoredReport(number, report, disk_path(path), version)

@@ -176,6 +176,7 @@ ALTER TABLE entities ADD COLUMN inferred BOOLEAN DEFAULT false;
 ALTER TABLE entities ADD COLUMN rule VARCHAR DEFAULT '';
 ALTER TABLE entities ADD COLUMN sentence_start INTEGER DEFAULT -1;
 ALTER TABLE entities ADD COLUMN sentence_end INTEGER DEFAULT -1;
+ALTER TABLE reports ADD COLUMN language VARCHAR DEFAULT 'en';          -- BCP 47
 
 -- What a person corrected. Rows are never changed but for `undone_*`: the latest that is not undone holds.
 CREATE TABLE corrections (
