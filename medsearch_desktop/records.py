@@ -257,6 +257,71 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person said of one mention of a report, over what was read.
+
+    `text` is what stood at `[start, end)` of the report. `assertion` and `icd10cm` are None where they
+    are left as they were read; an empty `icd10cm` takes the code away. `before` keeps the mention as
+    it was. Times are ISO 8601 in UTC; `undone_at` is empty while the correction holds.
+    """
+
+    correction_id: str
+    report_id: str
+    start: int
+    end: int
+    text: str
+    assertion: Assertion | None
+    icd10cm: str | None
+    title: str
+    note: str
+    author: str
+    made_at: str
+    before: dict[str, Any]
+    undone_by: str = ""
+    undone_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityChange:
+    """One mention that reading again changes.
+
+    `kind` is "added", "removed" or "changed"; then `fields` holds (before, after) by the field's name.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+    finding: str
+    fields: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RereadSummary:
+    """What reading reports again changed, or would change in a dry run.
+
+    `read` were read again, `current` had been read by this pipeline already. `fields` counts the
+    mentions changed by field, `reports` holds the changes of each report that has any.
+    """
+
+    pipeline_version: str
+    dry_run: bool
+    read: int
+    current: int
+    added: int
+    removed: int
+    changed: int
+    fields: dict[str, int]
+    reports: tuple[tuple[str, tuple[EntityChange, ...]], ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch reports reprocess --json` prints."""
+        row = {**asdict(self), "seconds": round(self.seconds, 3)}
+        return {**row, "reports": [{"report_id": name, "changes": changes} for name, changes in row["reports"]]}
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What one signal ("text", "image", ...) gave to a hit: its own score, rank and share of the total."""
 

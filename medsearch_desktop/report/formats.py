@@ -48,7 +48,8 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
     """Return the text of a report file and the name of the codec that decoded it.
 
-    The mark-up of RTF and HTML is taken out. Line ends become `\\n`, characters without a sign (NUL, byte-order marks, soft hyphens) are left
+    The mark-up of RTF and HTML is taken out.
+    Line ends become `\\n`, characters without a sign (NUL, byte-order marks, soft hyphens) are left
     out, other control characters become spaces. `name` is the file's, for messages.
     Raises ReportError when the file is larger than `max_bytes`, empty, or not text.
     """

@@ -17,6 +17,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.reports import add_report_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
+    add_report_commands(commands)
     add_commands(add_model_commands(commands))
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,18 +71,29 @@ class Reports:
             )
         )
         rows = self._database.read(
-            "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, language, path, pipeline_version"
-            f" FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
+            "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, language, path,"
+            f" pipeline_version FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
         )
         return [_stored(row, json.loads(packed.get(row[0], "[]"))) for row in rows]
 
-    def rewrite(self, reports: Iterable[tuple[int, Report]], *, pipeline_version: str) -> None:
-        """Commit sections and entities of reports anew, by number; the text index learns of it at its next refresh."""
+    def rewrite(
+        self,
+        reports: Iterable[tuple[int, Report]],
+        *,
+        pipeline_version: str,
+        together_with: Callable[[], None] | None = None,
+    ) -> None:
+        """Commit sections and entities of reports anew, by number; the text index learns of it at its next refresh.
+
+        What `together_with` writes is committed with them, or not at all.
+        """
         reports = list(reports)
         if not reports:
             return
         numbers = [no for no, _ in reports]
         with self._database.transaction():
+            if together_with is not None:
+                together_with()
             self._database.write("DELETE FROM entities WHERE report_no IN (SELECT unnest($nos))", {"nos": numbers})
             self._database.write(
                 "UPDATE reports SET pipeline_version = $version WHERE report_no IN (SELECT unnest($nos))",

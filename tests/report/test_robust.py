@@ -33,7 +33,8 @@ def test_capitals_without_punctuation() -> None:
 def test_a_heading_is_never_read_as_text() -> None:
     text = (
         "FINAL REPORT\n EXAMINATION: CHEST (PA AND LAT)\n\n INDICATION: ___ year old with cough // ? pneumonia\n\n"
-        " FINDINGS: No effusion.\n\n IMPRESSION:\n 1. Small nodule.\n 2. No pneumonia.\n\n ADDENDUM: New pneumothorax.\n"
+        " FINDINGS: No effusion.\n\n IMPRESSION:\n 1. Small nodule.\n 2. No pneumonia.\n\n"
+        " ADDENDUM: New pneumothorax.\n"
     )
     report = READER.read(text, report_id="r")
     assert [section.name for section in report.sections] == [
