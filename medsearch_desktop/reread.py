@@ -67,8 +67,8 @@ def reread(
         done += len(rewritten)
         if on_report is not None:
             on_report(done, len(numbers))
-    changes = [change for _, each in found for change in each]
-    kinds = Counter(change.kind for change in changes)
+    every = [change for _, each in found for change in each]
+    kinds = Counter(change.kind for change in every)
     return RereadSummary(
         pipeline_version=reader.version,
         dry_run=dry_run,
@@ -77,7 +77,7 @@ def reread(
         added=kinds["added"],
         removed=kinds["removed"],
         changed=kinds["changed"],
-        fields=dict(Counter(name for change in changes for name in change.fields)),
+        fields=dict(Counter(name for change in every for name in change.fields)),
         reports=tuple(found),
         seconds=time.monotonic() - began,
     )

@@ -33,39 +33,6 @@ _SCRIPTS = {
     "ARMENIAN": "hy",
     "GEORGIAN": "ka",
 }
-_OURS = frozenset(
-    [
-        "the",
-        "of",
-        "and",
-        "is",
-        "are",
-        "no",
-        "with",
-        "in",
-        "to",
-        "was",
-        "were",
-        "without",
-        "there",
-        "for",
-        "on",
-        "this",
-        "has",
-        "have",
-        "at",
-        "from",
-        "or",
-        "an",
-        "as",
-        "by",
-        "not",
-        "be",
-        "seen",
-        "normal",
-        "a",
-    ]
-)
 
 
 def language_of(text: str) -> str:
@@ -74,12 +41,12 @@ def language_of(text: str) -> str:
     if not sample.isascii() and (script := _script(sample)):
         return script
     words = [word.lower() for word in _WORD.findall(sample)]
-    known = _languages()
+    known, ours_words = _languages(), _english()
     counts: Counter[str] = Counter()
     foreign, ours = 0, 0
     for word in words:
         spoken = known.get(word)
-        ours += word in _OURS
+        ours += word in ours_words
         if spoken is not None:
             foreign += 1
             counts.update(spoken)
@@ -107,9 +74,16 @@ def _script(sample: str) -> str:
 
 @lru_cache(maxsize=1)
 def _languages() -> dict[str, tuple[str, ...]]:
+    """Return the languages that a word belongs to, by word, without the words that are English too."""
     spoken: dict[str, list[str]] = {}
     for row in read_table("languages.tsv"):
         for word in dict.fromkeys(row["words"].split()):
-            if word not in _OURS:
+            if word not in _english():
                 spoken.setdefault(word, []).append(row["language"])
     return {word: tuple(languages) for word, languages in spoken.items()}
+
+
+@lru_cache(maxsize=1)
+def _english() -> frozenset[str]:
+    rows = read_table("languages.tsv")
+    return frozenset(word for row in rows if row["language"] == ENGLISH for word in row["words"].split())

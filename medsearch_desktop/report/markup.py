@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
 from medsearch_desktop.errors import ReportError
 
@@ -39,11 +40,12 @@ def rtf_text(data: bytes, *, name: str) -> str:
 
     Raises ReportError when it is damaged.
     """
-    from striprtf.striprtf import rtf_to_text
+    from striprtf import striprtf
 
+    convert: Callable[..., str] = striprtf.rtf_to_text
     source = _FONT.sub("\n", _LINK_FIELD.sub("\\\\fldinst\n", data.decode("latin-1")))
     try:
-        return rtf_to_text(source, errors="replace")
+        return convert(source, errors="replace")
     except (ValueError, OverflowError, LookupError, TypeError) as error:
         raise ReportError(
             "is an RTF document that cannot be read", item=name, remedy="Export the report as plain text"
