@@ -47,6 +47,10 @@ def outdate(library: Library) -> None:
     """Leave the library as an earlier release might have: another pipeline, one mention judged otherwise."""
     library._database.write("UPDATE reports SET pipeline_version = 'rules-0'")
     library._database.write("UPDATE entities SET assertion = 'present' WHERE text = 'nodule'")
+    library._database.write(
+        "INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports ORDER BY report_no"
+    )
+    library.refresh()
 
 
 def test_a_correction_is_found_at_once_and_survives(path: Path, source: Path) -> None:
