@@ -1,0 +1,88 @@
+"""How well a name fits a phrase: what both say, what only one of them says, and what they say against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import lru_cache
+
+from medsearch_desktop.report.gist import BOTH, LEFT, RIGHT, UNSTATED, Gist, weak_words
+from medsearch_desktop.report.tables import read_table
+from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, INCLUDES, INCLUSION, SEE, TITLE, Concept
+
+# What a word of the phrase costs that the name lacks, if it only says how much, since when or where in the organ.
+_WEAK = 0.12
+# What a word of the name costs when the phrase has another of those of which any one will do.
+_ALTERNATIVE = 0.15
+_CONFLICT = 0.3
+_MOST_TELLING = 8.0
+_KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, SEE: 0.97, INCLUDES: 0.96}
+# What a title may say of which a phrase of findings says nothing: who or what else, another time of life.
+_ELSEWHERE = ("classified elsewhere", "complicating", "in pregnancy", "newborn", "fetus", "encounter for")
+
+
+def fit(
+    phrase: Collection[str], name: Collection[str], weight: Callable[[str], float], any_of: Collection[str] = ()
+) -> float:
+    """Return how much of what a phrase and a name say is said by both, from 0 to 1.
+
+    Both are telling words; `weight` tells how much a word tells. Of the words of the name in `any_of` one will do.
+    """
+    said, named, weak = set(phrase), set(name), weak_words()
+    both = said & named
+    if not both:
+        return 0.0
+    shared = sum(_capped(weight(word)) for word in both)
+    missed = sum(_capped(weight(word)) * (_WEAK if word in weak else 1.0) for word in said - named)
+    chosen = not both.isdisjoint(any_of)
+    added = sum(_capped(weight(word)) * (_ALTERNATIVE if chosen and word in any_of else 1.0) for word in named - said)
+    score = shared / (shared + missed + added)
+    return score * _CONFLICT if contradicts(said, named) else score
+
+
+def contradicts(said: Collection[str], named: Collection[str]) -> bool:
+    """Whether a name says the opposite of a phrase: acute and chronic, open and closed, upper and lower."""
+    for group in _opposites():
+        in_phrase, in_name = group.intersection(said), group.intersection(named)
+        if in_phrase and in_name and in_phrase.isdisjoint(in_name):
+            return True
+    return False
+
+
+def kind_factor(kind: str) -> float:
+    """Return how far a kind of name can be trusted, from 0 to 1."""
+    return _KINDS.get(kind, 1.0)
+
+
+def title_factor(title: str) -> float:
+    """Return how likely a title is meant by a phrase that does not say who the patient is or what else there is."""
+    lower = title.lower()
+    factor = 0.6 if any(words in lower for words in _ELSEWHERE) else 1.0
+    return factor * 0.96 if lower.startswith("other ") or " other " in lower else factor
+
+
+def side_of_family(concept: Concept, family: Collection[Concept], said: Gist) -> Concept | None:
+    """Return the code of the side that the phrase says, the unspecified one when it says none or there is no such.
+
+    None when the concept is of one side, the phrase does not say that side, and no other will do.
+    """
+    sides = {member.side: member for member in family}
+    if sides.keys().isdisjoint((RIGHT, LEFT, BOTH)):
+        return concept
+    chosen = sides.get(said.side) if said.side else None
+    return chosen or sides.get(UNSTATED) or sides.get("")
+
+
+def ease(concept: Concept) -> tuple[int, int]:
+    """Return how a code ranks among those that fit alike: final before parent codes, unspecified before other."""
+    lower = concept.title.lower()
+    vague = 0 if "unspecified" in lower or " nos" in lower else 2 if "other" in lower.split() else 1
+    return (concept.parent, vague)
+
+
+@lru_cache(maxsize=1)
+def _opposites() -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(row["words"].split()) for row in read_table("linking/opposites.tsv"))
+
+
+def _capped(weight: float) -> float:
+    return min(weight, _MOST_TELLING)
