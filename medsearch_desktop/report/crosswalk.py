@@ -11,6 +11,9 @@ from medsearch_desktop.report.lexicon import GAP, Phrase, Term, load_lexicon, ph
 from medsearch_desktop.report.tables import expand, read_table
 from medsearch_desktop.report.terminology import KnowledgeBase
 
+# A word that more of the names have does not tell them apart.
+_COMMON = 300
+
 
 class Crosswalk:
     """The names of the lexicon and of the crosswalk, by their words and by what they say.
@@ -51,6 +54,20 @@ class Crosswalk:
                     said = gist(name)
                     if GAP not in name and said.key:
                         found.setdefault(said.key, []).append((said, name, term))
+        return found
+
+    def sharing(self, said: Gist) -> list[tuple[Gist, str, Term]]:
+        """Return the names that have one of the rarer telling words of a phrase."""
+        rows = [self._by_word.get(word, []) for word in said.words]
+        keys = {key for row in rows if len(row) <= _COMMON for key in row}
+        return [item for key in sorted(keys) for item in self.by_gist[key]]
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for key in self.by_gist:
+            for word in key.split():
+                found.setdefault(word, []).append(key)
         return found
 
     @cached_property

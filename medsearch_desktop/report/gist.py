@@ -29,7 +29,8 @@ _SIDES = {
 _SIDED = re.compile(r"\b(right|left|bilateral)\b|\bunspecified (?=\w)", re.IGNORECASE)
 # Words in brackets may stand or be missing in what a title names, and "without" only says what is not there.
 _OPTIONAL = re.compile(r"\([^()]*\)|\[[^\]]*\]|,? without [^,]*|\bnot elsewhere classified\b")
-_ALTERNATIVE = re.compile(r"\b(\w+)(?:\s*\([^()]*\))?,? (?:or|and|and/or) (\w+)\b")
+_CHUNK = re.compile(r",| of | in | to | with | by | from | due ")
+_JOINED = re.compile(r" and/or | or | and ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,14 @@ def family_of_title(title: str) -> str:
     return " ".join(_singular(word) for word in re.findall(r"[\w/]+", bare))
 
 
-def alternatives(name: str) -> frozenset[str]:
-    """Return the telling words of a name of which any one will do: "bronchus or lung" gives both."""
-    pairs = _ALTERNATIVE.findall(_OPTIONAL.sub(" ", name.lower()))
-    return frozenset(part for pair in pairs for word in pair for part in _reading(word).split())
+def alternatives(name: str) -> list[list[frozenset[str]]]:
+    """Return the parts of a name of which any one will do: "bronchus or lung" gives one list, of two parts."""
+    found = []
+    for chunk in _CHUNK.split(_OPTIONAL.sub(" ", name.lower())):
+        parts = _JOINED.split(chunk)
+        if len(parts) > 1:
+            found.append([frozenset(gist(part).words) for part in parts])
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -106,7 +111,7 @@ def _rows() -> tuple[dict[str, str], ...]:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[frozenset[str], dict[str, str], dict[str, list[tuple[tuple[str, ...], str]]]]:
+def _tables() -> tuple[frozenset[str], dict[str, str], frozenset[str], dict[str, list[tuple[tuple[str, ...], str]]]]:
     neutral = frozenset(row["word"] for row in _rows() if row["role"] == "neutral")
     same = {row["word"]: row["normal"] for row in _rows() if row["role"] == "same"}
     phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
@@ -115,12 +120,13 @@ def _tables() -> tuple[frozenset[str], dict[str, str], dict[str, list[tuple[tupl
         phrases.setdefault(words[0], []).append((words, row["normal"]))
     for found in phrases.values():
         found.sort(key=lambda item: -len(item[0]))
-    return neutral, same, phrases
+    normal = frozenset(part for row in _rows() for part in row["normal"].split())
+    return neutral, same, normal, phrases
 
 
 def _whole(words: Sequence[str]) -> list[str]:
     """Return the words with each known phrase replaced by what it stands for."""
-    _, _, phrases = _tables()
+    *_, phrases = _tables()
     out: list[str] = []
     index = 0
     while index < len(words):
@@ -137,11 +143,13 @@ def _whole(words: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def _reading(word: str) -> str:
-    neutral, same, _ = _tables()
+    neutral, same, normal, _ = _tables()
     if word in neutral:
         return ""
     if word in same:
         return same[word]
+    if word in normal:
+        return word
     singular = _singular(word)
     return same.get(singular, "" if singular in neutral else singular)
 

@@ -21,11 +21,11 @@ import numpy as np
 
 from medsearch_desktop.records import Category, Code
 from medsearch_desktop.report.crosswalk import Crosswalk
-from medsearch_desktop.report.gist import Gist, alternatives, gist, gist_of_words
+from medsearch_desktop.report.gist import Gist, alternatives, gist, gist_of_name, gist_of_words
 from medsearch_desktop.report.lexicon import GAP, Term, phrase_of
-from medsearch_desktop.report.ranking import ease, fit, kind_factor, side_of_family, title_factor
+from medsearch_desktop.report.ranking import contradicts, ease, fit, kind_factor, side_of_family, title_factor
 from medsearch_desktop.report.tables import read_table
-from medsearch_desktop.report.terminology import Concept, KnowledgeBase, Name, load_shipped
+from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, Concept, KnowledgeBase, Name, load_shipped
 
 # Below this score no code is given: a blank is looked up again by a person, a wrong code is believed.
 FLOOR = 0.62
@@ -36,6 +36,8 @@ _MIN_COVERAGE = 0.6
 # What names of like letters must share in meaning too.
 _MIN_SHARED = 0.42
 _SAME_WORDS = 0.985
+# A code that has finer ones below it yields to one of those that says the same.
+_PARENT = 0.97
 _CORRECTED = 0.95
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
@@ -112,7 +114,7 @@ class Linker:
         said, factor = self._corrected(gist_of_words(words))
         found = [*self._own(words, said, factor), *self._of_base(words, said, factor)]
         found.sort(key=lambda match: (-match.code.score, match.order))
-        matches = _distinct_matches(found)
+        matches = _coded_first(_distinct_matches(found))
         ruled_out = not matches or (_ruled_out(words) and matches[0].rule != EXACT)
         if not ruled_out and matches[0].code.score >= FLOOR:
             others = tuple(match for match in matches[1 : alternatives + 1] if match.code.score >= _RUNNER_UP_FLOOR)
@@ -164,11 +166,16 @@ class Linker:
         for score, term, name, rule in self._inside(words):
             yield self._match_of_term(score, term, name, rule, said)
         for told, name, term in self._crosswalk.by_gist.get(said.key, ()):
-            if not told.side or told.side == said.side:
+            if told.side in ("", said.side):
                 yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
         for score, term, name in self._names.nearest(" ".join(words)):
-            if fit(said.words, gist(name).words, self.base.weight) >= _MIN_SHARED:
-                yield self._match_of_term(score, term, name, LIKE, said)
+            shared = fit(said.words, gist(name).words, self.base.weight)
+            if shared >= _MIN_SHARED:
+                yield self._match_of_term(0.6 * score + 0.4 * shared, term, name, LIKE, said)
+        for told, name, term in self._crosswalk.sharing(said):
+            shared = fit(said.words, told.words, self.base.weight) * factor * _SAME_WORDS
+            if shared >= _BASE_FLOOR and told.side in ("", said.side):
+                yield self._match_of_term(shared, term, name, LIKE, said)
 
     def _inside(self, words: Sequence[str]) -> Iterator[tuple[float, Term, str, str]]:
         """Yield the terms whose names stand in the phrase, by the share of its telling words that they cover."""
@@ -186,7 +193,7 @@ class Linker:
                 coverage = min(1.0, sum(telling[start:end]) / total)
                 if coverage >= _MIN_COVERAGE:
                     # Of names that cover alike, the longer one says more.
-                    score = 0.45 + 0.5 * coverage + 0.04 * (end - start) / len(words)
+                    score = 0.4 + 0.5 * coverage + 0.04 * (end - start) / len(words)
                     yield score, term, " ".join(words[start:end]), INSIDE
 
     def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
@@ -204,26 +211,45 @@ class Linker:
         own = tuple(name.key.split())
         score = fit(said.words, own, self.base.weight, alternatives(name.text)) * factor
         rule = SAME_WORDS if own == said.words else LIKE
-        score *= kind_factor(name.kind) * title_factor(name.concept.title) * _SAME_WORDS
+        titled = name.text == name.concept.title
+        score *= kind_factor(name.kind) * (title_factor(name.text) if titled else 1.0) * _SAME_WORDS
         if phrase_of(name.text) == tuple(words):
             score, rule = kind_factor(name.kind), EXACT
         side = gist(name.text).side
-        if side and side != said.side and name.text != name.concept.title:
+        if side and side != said.side and not titled:
             return
-        concept = side_of_family(name.concept, self.base.family(name.concept), said)
+        concept = self._final(name.concept, said)
         if concept is None:
             return
+        score *= _PARENT if concept.parent else 1.0
         if rule == LIKE and score < _BASE_FLOOR:
             # It stays a runner-up.
             score = min(score, FLOOR - 0.01)
-        source = self.base.release if name.kind in "tinc" or name.kind == "s" else "HPO"
+        source = "HPO" if name.kind in (HPO, HPO_SYNONYM) else self.base.release
         code = Code(name.concept.cui, concept.code, concept.title, min(1.0, score))
         yield Match(code, name.text, source, rule, _billable(concept), (6, *ease(concept)))
+
+    def _final(self, concept: Concept, said: Gist) -> Concept | None:
+        """Return the code on the side that a phrase says, or the code below it that says the same and no more."""
+        found = side_of_family(concept, self.base.family(concept), said)
+        while found is not None and found.parent:
+            own = set(gist_of_name(found.title).words)
+            finer = [below for below in self.base.below(found) if own.issuperset(gist_of_name(below.title).words)]
+            if not finer:
+                break
+            finest = min(finer, key=ease)
+            sided = side_of_family(finest, self.base.family(finest), said)
+            if sided is None:
+                break
+            found = sided
+        return found
 
     def _match_of_term(self, score: float, term: Term, name: str, rule: str, said: Gist) -> Match:
         concept = self.base.concept_of_code(term.icd10cm) if term.icd10cm else None
         if concept is not None:
-            concept = side_of_family(concept, self.base.family(concept), said) or concept
+            concept = self._final(concept, said) or concept
+            if contradicts(said.words, gist_of_name(concept.title).words) and rule != EXACT:
+                score *= 0.5
             code = Code(term.cui, concept.code, concept.title, min(1.0, score))
         else:
             code = Code(term.cui, "", term.title, min(1.0, score))
@@ -309,6 +335,17 @@ def _distinct_matches(ranked: Iterable[Match]) -> list[Match]:
         if code.cui and not first.code.cui and match.rule == first.rule:
             kept[key] = replace(first, code=replace(first.code, cui=code.cui))
     return list(kept.values())
+
+
+def _coded_first(matches: list[Match]) -> list[Match]:
+    """Return the matches with the best code first, if it is good enough; a name without a code lends it its CUI."""
+    coded = next((match for match in matches if match.code.icd10cm and match.code.score >= FLOOR), None)
+    if coded is None or coded is matches[0]:
+        return matches
+    rest = [match for match in matches if match is not coded]
+    if not coded.code.cui and matches[0].rule in (EXACT, SAME_WORDS):
+        coded = replace(coded, code=replace(coded.code, cui=matches[0].code.cui))
+    return [coded, *rest]
 
 
 def _ruled_out(words: Sequence[str]) -> bool:

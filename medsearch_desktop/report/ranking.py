@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 from medsearch_desktop.report.gist import BOTH, LEFT, RIGHT, UNSTATED, Gist, weak_words
@@ -15,17 +15,17 @@ _WEAK = 0.12
 _ALTERNATIVE = 0.15
 _CONFLICT = 0.3
 _MOST_TELLING = 8.0
-_KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, SEE: 0.97, INCLUDES: 0.96}
+_KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, SEE: 0.97, INCLUDES: 0.9}
 # What a title may say of which a phrase of findings says nothing: who or what else, another time of life.
 _ELSEWHERE = ("classified elsewhere", "complicating", "in pregnancy", "newborn", "fetus", "encounter for")
 
 
 def fit(
-    phrase: Collection[str], name: Collection[str], weight: Callable[[str], float], any_of: Collection[str] = ()
+    phrase: Collection[str], name: Collection[str], weight: Callable[[str], float], choices: Sequence[Sequence[frozenset[str]]] = ()
 ) -> float:
     """Return how much of what a phrase and a name say is said by both, from 0 to 1.
 
-    Both are telling words; `weight` tells how much a word tells. Of the words of the name in `any_of` one will do.
+    Both are telling words; `weight` tells how much a word tells. Of each list in `choices` one part will do.
     """
     said, named, weak = set(phrase), set(name), weak_words()
     both = said & named
@@ -33,8 +33,10 @@ def fit(
         return 0.0
     shared = sum(_capped(weight(word)) for word in both)
     missed = sum(_capped(weight(word)) * (_WEAK if word in weak else 1.0) for word in said - named)
-    chosen = not both.isdisjoint(any_of)
-    added = sum(_capped(weight(word)) * (_ALTERNATIVE if chosen and word in any_of else 1.0) for word in named - said)
+    spared = {
+        word for parts in choices if any(part and part <= both for part in parts) for part in parts for word in part
+    }
+    added = sum(_capped(weight(word)) * (_ALTERNATIVE if word in spared else 1.0) for word in named - said)
     score = shared / (shared + missed + added)
     return score * _CONFLICT if contradicts(said, named) else score
 

@@ -105,6 +105,10 @@ class KnowledgeBase:
         wanted = (concept.code[:3], family_of_title(concept.title), len(concept.code))
         return [self._concept(row) for row in self._families.get(wanted, ())] or [concept]
 
+    def below(self, concept: Concept) -> list[Concept]:
+        """Return the codes that are one step finer than a concept's, in the order of the tabular list."""
+        return [self._concept(row) for row in sorted(self._children.get(concept.code, ()))]
+
     def weight(self, word: str) -> float:
         """Return how telling a word is: the logarithm of how few of the names have it; the most for one that none has."""
         return float(np.log(len(self._owners) / (1 + self._word_counts.get(word, 0))))
@@ -125,15 +129,21 @@ class KnowledgeBase:
     def _concept(self, row: int) -> Concept:
         code, title, cui, seventh = (self._columns[column][row] for column in _CONCEPT_COLUMNS)
         side = side_of_title(title) if code else ""
-        return Concept(code, title, cui, seventh, side, code in self._parents)
+        return Concept(code, title, cui, seventh, side, code in self._children)
 
     def _name(self, row: int) -> Name:
         columns = self._columns
         return Name(columns["name"][row], columns["key"][row], columns["kind"][row], self._concept(self._owners[row]))
 
     @cached_property
-    def _parents(self) -> frozenset[str]:
-        return frozenset(parent for code in self._by_code for parent in _above(code))
+    def _children(self) -> dict[str, list[int]]:
+        # The nearest code above is the parent; placeholders between the two are no codes.
+        found: dict[str, list[int]] = {}
+        for code, row in self._by_code.items():
+            parent = next((above for above in reversed(_above(code)) if above in self._by_code), None)
+            if parent is not None:
+                found.setdefault(parent, []).append(row)
+        return found
 
     @cached_property
     def _families(self) -> dict[tuple[str, str, int], list[int]]:

@@ -194,8 +194,7 @@ def _rows(
     names: dict[tuple[int, str], tuple[str, str]] = {}
 
     def add(row: int, kind: str, name: str) -> None:
-        key = gist_of_name(name).key
-        if key:
+        for key in _keys(name):
             names.setdefault((row, key), (kind, name))
 
     for row, diagnosis in enumerate(diagnoses):
@@ -236,6 +235,12 @@ def _codes_by_key(diagnoses: list[_Diagnosis], names: dict[tuple[int, str], tupl
         if key not in best or rank < best[key][0]:
             best[key] = (rank, row)
     return {key: row for key, (_, row) in best.items()}
+
+
+def _keys(name: str) -> list[str]:
+    """Return what a name says, and what it says with the synonyms that stand in its square brackets."""
+    swapped = re.sub(r"\S+ \[([^\]]+)\]", r"\1", name)
+    return [key for key in dict.fromkeys(gist_of_name(text).key for text in (name, swapped)) if key]
 
 
 def _clean(text: str) -> str:
