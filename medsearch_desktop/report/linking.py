@@ -25,7 +25,8 @@ from medsearch_desktop.report.gist import Gist, alternatives, gist, gist_of_name
 from medsearch_desktop.report.lexicon import GAP, Term, phrase_of
 from medsearch_desktop.report.ranking import contradicts, ease, fit, kind_factor, side_of_family, title_factor
 from medsearch_desktop.report.tables import read_table
-from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, Concept, KnowledgeBase, Name, load_shipped
+from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, UMLS, Concept, KnowledgeBase, Name, load_shipped
+from medsearch_desktop.report.umls_base import UmlsBase, open_umls
 
 # Below this score no code is given: a blank is looked up again by a person, a wrong code is believed.
 FLOOR = 0.62
@@ -100,6 +101,11 @@ class Linker:
     def base(self) -> KnowledgeBase:
         """The base of concepts, loaded. Raises TerminologyError."""
         return load_shipped() if self._given is None else self._given
+
+    @cached_property
+    def umls(self) -> UmlsBase | None:
+        """The UMLS base that the user has imported, if any. Raises TerminologyError when it is damaged."""
+        return open_umls(self.base)
 
     def link(self, mention: str, *, alternatives: int = 4) -> Link:
         """Return the concept of a phrase and up to `alternatives` runners-up, best first, each of another code.
@@ -197,15 +203,18 @@ class Linker:
                     yield score, term, " ".join(words[start:end]), INSIDE
 
     def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
-        """Yield the matches among the names of the base."""
+        """Yield the matches among the names of the base and of what the user has imported."""
         if not said.key:
             return
-        seen: set[tuple[str, str]] = set()
-        for name in (*self.base.same(said.key), *self.base.nearest(said.key)):
-            if (name.text, name.concept.code) in seen:
-                continue
-            seen.add((name.text, name.concept.code))
-            yield from self._match_of_name(name, words, said, factor)
+        names = [*self.base.same(said.key), *self.base.nearest(said.key)]
+        if self.umls is not None:
+            names += [*self.umls.same(said.key), *self.umls.nearest(said.key)]
+        seen: set[tuple[str, str, str]] = set()
+        for name in names:
+            own = (name.text, name.concept.code, name.concept.cui)
+            if own not in seen:
+                seen.add(own)
+                yield from self._match_of_name(name, words, said, factor)
 
     def _match_of_name(self, name: Name, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
         own = tuple(name.key.split())
@@ -225,9 +234,14 @@ class Linker:
         if rule == LIKE and score < _BASE_FLOOR:
             # It stays a runner-up.
             score = min(score, FLOOR - 0.01)
-        source = "HPO" if name.kind in (HPO, HPO_SYNONYM) else self.base.release
+        source = self._source(name.kind)
         code = Code(name.concept.cui, concept.code, concept.title, min(1.0, score))
         yield Match(code, name.text, source, rule, _billable(concept), (6, *ease(concept)))
+
+    def _source(self, kind: str) -> str:
+        if kind == UMLS and self.umls is not None:
+            return self.umls.release
+        return "HPO" if kind in (HPO, HPO_SYNONYM) else self.base.release
 
     def _final(self, concept: Concept, said: Gist) -> Concept | None:
         """Return the code on the side that a phrase says, or the code below it that says the same and no more."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from medsearch_desktop.report.gist import BOTH, LEFT, RIGHT, UNSTATED, Gist, weak_words
 from medsearch_desktop.report.tables import read_table
-from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, INCLUDES, INCLUSION, SEE, TITLE, Concept
+from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, INCLUDES, INCLUSION, SEE, TITLE, UMLS, Concept
 
 # What a word of the phrase costs that the name lacks, if it only says how much, since when or where in the organ.
 _WEAK = 0.12
@@ -15,13 +15,16 @@ _WEAK = 0.12
 _ALTERNATIVE = 0.15
 _CONFLICT = 0.3
 _MOST_TELLING = 8.0
-_KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, SEE: 0.97, INCLUDES: 0.9}
+_KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, UMLS: 0.98, SEE: 0.97, INCLUDES: 0.9}
 # What a title may say of which a phrase of findings says nothing: who or what else, another time of life.
 _ELSEWHERE = ("classified elsewhere", "complicating", "in pregnancy", "newborn", "fetus", "encounter for")
 
 
 def fit(
-    phrase: Collection[str], name: Collection[str], weight: Callable[[str], float], choices: Sequence[Sequence[frozenset[str]]] = ()
+    phrase: Collection[str],
+    name: Collection[str],
+    weight: Callable[[str], float],
+    choices: Sequence[Sequence[frozenset[str]]] = (),
 ) -> float:
     """Return how much of what a phrase and a name say is said by both, from 0 to 1.
 

@@ -24,8 +24,8 @@ from medsearch_desktop.report.gist import family_of_title, side_of_title
 
 FORMAT = 1
 # What a name is: the title of a code, a term that it includes, what it says of itself at its head, what
-# another code's exclusion sends here; an HPO name or its exact synonym.
-TITLE, INCLUSION, INCLUDES, SEE, HPO, HPO_SYNONYM = "tincsh"
+# another code's exclusion sends here; an HPO name or its exact synonym; a name of an imported UMLS base.
+TITLE, INCLUSION, INCLUDES, SEE, HPO, HPO_SYNONYM, UMLS = "tincshu"
 _COLUMNS = ("code", "title", "cui", "seventh", "owner", "kind", "name", "key")
 _CONCEPT_COLUMNS = _COLUMNS[:4]
 _COLUMN_END = "\f"
@@ -110,7 +110,7 @@ class KnowledgeBase:
         return [self._concept(row) for row in sorted(self._children.get(concept.code, ()))]
 
     def weight(self, word: str) -> float:
-        """Return how telling a word is: the logarithm of how few of the names have it; the most for one that none has."""
+        """Return how telling a word is: the logarithm of how few names have it; most for one that none has."""
         return float(np.log(len(self._owners) / (1 + self._word_counts.get(word, 0))))
 
     def knows_word(self, word: str) -> bool:

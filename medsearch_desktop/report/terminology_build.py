@@ -32,7 +32,9 @@ _TABULAR = re.compile(r"simple_icd_10_cm/data/icd10c?-?tabular-(?P<month>[A-Za-z
 # "traumatic pneumothorax (S27.0-)": a name, and where it belongs.
 _REFERENCE = re.compile(r"^(?P<name>[^(].*?)\s*\((?P<code>[A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?\)$")
 # An exclusion that begins so goes on from the title above it.
-_FRAGMENT = re.compile(r"^(?:in|due|with|of|by|from|following|complicating|code|any|that|those|when|the)\b", re.IGNORECASE)
+_FRAGMENT = re.compile(
+    r"^(?:in|due|with|of|by|from|following|complicating|code|any|that|those|when|the)\b", re.IGNORECASE
+)
 _SYNONYM = re.compile(r'^synonym: "(?P<name>(?:[^"\\]|\\.)*)" EXACT\b(?P<rest>.*)')
 _ROOT = "HP:0000118"
 
@@ -104,7 +106,7 @@ def _files(package: str) -> list[metadata.PackagePath]:
     try:
         return metadata.files(package) or []
     except metadata.PackageNotFoundError as error:
-        raise TerminologyError("is not installed, and the base is made from it", item=package, remedy=INSTALL) from error
+        raise TerminologyError("is not installed; the base is made from it", item=package, remedy=INSTALL) from error
 
 
 def _diagnoses(file: Path) -> Iterator[_Diagnosis]:

@@ -17,6 +17,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.terminology import add_terminology_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
     add_commands(add_model_commands(commands))
+    add_terminology_commands(commands)
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
