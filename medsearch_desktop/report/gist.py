@@ -28,7 +28,10 @@ _SIDES = {
 }
 _SIDED = re.compile(r"\b(right|left|bilateral)\b|\bunspecified (?=\w)", re.IGNORECASE)
 # Words in brackets may stand or be missing in what a title names, and "without" only says what is not there.
-_OPTIONAL = re.compile(r"\([^()]*\)|\[[^\]]*\]|,? without [^,]*|\bnot elsewhere classified\b")
+_OPTIONAL = re.compile(
+    r"\([^()]*\)|\[[^\]]*\]|,? without [^,]*|,? (?:un|not )specified (?:as|whether) [^,]*|\bnot elsewhere classified\b"
+)
+_SITE = re.compile(r"\b(?:right|left|bilateral|unspecified) (?:(?:upper|lower) )?\w+\b", re.IGNORECASE)
 _CHUNK = re.compile(r",| of | in | to | with | by | from | due ")
 _JOINED = re.compile(r" and/or | or | and ")
 
@@ -82,6 +85,11 @@ def family_of_title(title: str) -> str:
     return " ".join(_singular(word) for word in re.findall(r"[\w/]+", bare))
 
 
+def gist_of_title_less_site(title: str) -> Gist:
+    """Return what a title says without the part of the body that it gives a side: "lateral epicondylitis, right elbow"."""
+    return gist_of_name(_SITE.sub(" ", title))
+
+
 def alternatives(name: str) -> list[list[frozenset[str]]]:
     """Return the parts of a name of which any one will do: "bronchus or lung" gives one list, of two parts."""
     found = []
@@ -96,6 +104,12 @@ def alternatives(name: str) -> list[list[frozenset[str]]]:
 def weak_words() -> frozenset[str]:
     """Return the words that a phrase may have and its name lack, as they are after reading."""
     return frozenset(_singular(row["word"]) for row in _rows() if row["role"] == "weak")
+
+
+@lru_cache(maxsize=1)
+def light_words() -> frozenset[str]:
+    """Return the words that say little of what a name means, "disease" and the like, as they are after reading."""
+    return frozenset(_singular(row["word"]) for row in _rows() if row["role"] == "light")
 
 
 @lru_cache(maxsize=1)

@@ -9,21 +9,34 @@ organ, kind, acute or chronic, side.
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from medsearch_desktop.records import Category, Code
 from medsearch_desktop.report.crosswalk import Crosswalk
-from medsearch_desktop.report.gist import Gist, alternatives, gist, gist_of_name, gist_of_words
-from medsearch_desktop.report.lexicon import GAP, Term, phrase_of
-from medsearch_desktop.report.ranking import contradicts, ease, fit, kind_factor, side_of_family, title_factor
+from medsearch_desktop.report.gist import (
+    Gist,
+    alternatives,
+    gist,
+    gist_of_name,
+    gist_of_title_less_site,
+    gist_of_words,
+    weak_words,
+)
+from medsearch_desktop.report.letters import NameIndex
+from medsearch_desktop.report.lexicon import Term, phrase_of
+from medsearch_desktop.report.ranking import (
+    contradicts,
+    ease,
+    fit,
+    kind_factor,
+    never_implied,
+    side_of_family,
+    title_factor,
+)
 from medsearch_desktop.report.tables import read_table
 from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, UMLS, Concept, KnowledgeBase, Name, load_shipped
 from medsearch_desktop.report.umls_base import UmlsBase, open_umls
@@ -33,16 +46,15 @@ FLOOR = 0.62
 # What is only alike, name by name, must be more so.
 _BASE_FLOOR = 0.72
 # Share of the telling words of a phrase that a name inside it must cover.
-_MIN_COVERAGE = 0.6
+_MIN_COVERAGE = 0.7
 # What names of like letters must share in meaning too.
-_MIN_SHARED = 0.42
+_MIN_SHARED = 0.5
 _SAME_WORDS = 0.985
 # A code that has finer ones below it yields to one of those that says the same.
 _PARENT = 0.97
 _CORRECTED = 0.95
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
-_GRAM = 3
 _RANK = {
     Category.DIAGNOSIS: 0,
     Category.SIGN: 1,
@@ -51,10 +63,11 @@ _RANK = {
     Category.DEVICE: 4,
     Category.ANATOMY: 5,
 }
-# A phrase that begins so says that something is not there.
-_RULED_OUT = frozenset({("no",), ("without",), ("negative", "for"), ("absence", "of"), ("free", "of")})
+# A phrase that begins so, or has a "no" or "not" anywhere, says that something is not there.
+_RULED_OUT = frozenset({("without",), ("negative", "for"), ("absence", "of"), ("free", "of")})
 
 EXACT, SAME_WORDS, INSIDE, LIKE = "exact", "same words", "inside", "alike"
+OWN = "MedSearch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +106,7 @@ class Linker:
         self._crosswalk = Crosswalk(lambda: self.base)
         self._modifiers = frozenset(row["word"] for row in read_table("modifiers.tsv"))
         # A place alone is no answer to what a phrase means, unless the phrase is its very name.
-        self._names = _NameIndex([term for term in self._crosswalk.terms if term.category is not Category.ANATOMY])
+        self._names = NameIndex([term for term in self._crosswalk.terms if term.category is not Category.ANATOMY])
         self._runners_up: dict[str, tuple[Code, ...]] = {}
         self._lock = threading.Lock()
 
@@ -163,6 +176,16 @@ class Linker:
             words.append(word)
         return Gist(tuple(sorted(set(words))), said.side), factor
 
+    def _implied(self, words: Collection[str]) -> dict[str, float]:
+        brought = self.base.implied(words)
+        return {word: share for word, share in brought.items() if word not in never_implied()}
+
+    @cached_property
+    def _places(self) -> frozenset[str]:
+        """The telling words of places, and those that only say where in them."""
+        terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
+        return weak_words().union(*(gist(name).words for term in terms for name in term.names))
+
     @cached_property
     def _own_words(self) -> frozenset[str]:
         return frozenset(word for key in self._crosswalk.by_gist for word in key.split())
@@ -175,8 +198,10 @@ class Linker:
             if told.side in ("", said.side):
                 yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
         for score, term, name in self._names.nearest(" ".join(words)):
-            shared = fit(said.words, gist(name).words, self.base.weight)
-            if shared >= _MIN_SHARED:
+            named = gist(name).words
+            shared = fit(said.words, named, self.base.weight)
+            # A name that only adds to the phrase says more than it.
+            if shared >= (_BASE_FLOOR if set(said.words) < set(named) else _MIN_SHARED):
                 yield self._match_of_term(0.6 * score + 0.4 * shared, term, name, LIKE, said)
         for told, name, term in self._crosswalk.sharing(said):
             shared = fit(said.words, told.words, self.base.weight) * factor * _SAME_WORDS
@@ -204,7 +229,7 @@ class Linker:
 
     def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
         """Yield the matches among the names of the base and of what the user has imported."""
-        if not said.key:
+        if not said.key or self._places.issuperset(said.words):
             return
         names = [*self.base.same(said.key), *self.base.nearest(said.key)]
         if self.umls is not None:
@@ -218,7 +243,7 @@ class Linker:
 
     def _match_of_name(self, name: Name, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
         own = tuple(name.key.split())
-        score = fit(said.words, own, self.base.weight, alternatives(name.text)) * factor
+        score = fit(said.words, own, self.base.weight, alternatives(name.text), self._implied) * factor
         rule = SAME_WORDS if own == said.words else LIKE
         titled = name.text == name.concept.title
         score *= kind_factor(name.kind) * (title_factor(name.text) if titled else 1.0) * _SAME_WORDS
@@ -248,7 +273,7 @@ class Linker:
         found = side_of_family(concept, self.base.family(concept), said)
         while found is not None and found.parent:
             own = set(gist_of_name(found.title).words)
-            finer = [below for below in self.base.below(found) if own.issuperset(gist_of_name(below.title).words)]
+            finer = [c for c in self.base.below(found) if own.issuperset(gist_of_title_less_site(c.title).words)]
             if not finer:
                 break
             finest = min(finer, key=ease)
@@ -268,63 +293,7 @@ class Linker:
         else:
             code = Code(term.cui, "", term.title, min(1.0, score))
         billable = concept is not None and _billable(concept)
-        return Match(code, name, "MedSearch", rule, billable, (_RANK[term.category], 0, 0))
-
-
-class _NameIndex:
-    """Character trigrams of all names, as postings of unit vectors."""
-
-    def __init__(self, terms: Sequence[Term]) -> None:
-        self._owners: list[tuple[Term, str]] = []
-        texts: list[str] = []
-        for term in terms:
-            names = {" ".join(phrase_of(name)) for name in (*term.names, term.title) if name and GAP not in name}
-            for name in sorted(names):
-                texts.append(name)
-                self._owners.append((term, name))
-        counts = [Counter(_grams(text)) for text in texts]
-        documents = Counter(gram for count in counts for gram in count)
-        self._idf = {gram: math.log((1 + len(texts)) / (1 + n)) + 1.0 for gram, n in documents.items()}
-        self._unseen = max(self._idf.values(), default=1.0)
-        rows: dict[str, list[int]] = {}
-        weights: dict[str, list[float]] = {}
-        for row, count in enumerate(counts):
-            for gram, weight in self._weights(count).items():
-                rows.setdefault(gram, []).append(row)
-                weights.setdefault(gram, []).append(weight)
-        self._postings = {gram: (np.array(rows[gram], np.int32), np.array(weights[gram], np.float32)) for gram in rows}
-
-    def nearest(self, text: str, *, limit: int = 12) -> list[tuple[float, Term, str]]:
-        """Return (cosine, term, name) of the names nearest to `text`, best first, one a term."""
-        scores = np.zeros(len(self._owners), np.float32)
-        for gram, weight in self._weights(Counter(_grams(text))).items():
-            if gram in self._postings:
-                rows, weights = self._postings[gram]
-                scores[rows] += weight * weights
-        best: dict[int, tuple[float, Term, str]] = {}
-        for row in np.argsort(-scores, kind="stable")[: limit * 8]:
-            if scores[row] <= 0 or len(best) >= limit:
-                break
-            term, name = self._owners[row]
-            best.setdefault(id(term), (min(1.0, float(scores[row])), term, name))
-        return list(best.values())
-
-    def _weights(self, count: Counter[str]) -> dict[str, float]:
-        # A gram that no name holds still lengthens the vector, so that a strange phrase stays far from all.
-        unseen = self._unseen
-        raw = {gram: (1.0 + math.log(n)) * self._idf.get(gram, unseen) for gram, n in count.items()}
-        length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0
-        return {gram: weight / length for gram, weight in raw.items()}
-
-
-@lru_cache(maxsize=4096)
-def _grams(text: str) -> tuple[str, ...]:
-    return tuple(
-        padded[index : index + _GRAM]
-        for word in text.split()
-        for padded in (f" {word} ",)
-        for index in range(len(padded) - _GRAM + 1)
-    )
+        return Match(code, name, OWN, rule, billable, (_RANK[term.category], 0, 0))
 
 
 def _distinct(ranked: Iterable[tuple[float, Term]]) -> list[Code]:
@@ -352,7 +321,12 @@ def _distinct_matches(ranked: Iterable[Match]) -> list[Match]:
 
 
 def _coded_first(matches: list[Match]) -> list[Match]:
-    """Return the matches with the best code first, if it is good enough; a name without a code lends it its CUI."""
+    """Return the matches with the best code first, if it is good enough; a name without a code lends it its CUI.
+
+    What our own names leave without a code, a place or a word that says too little, stays without.
+    """
+    if not matches or matches[0].source == OWN:
+        return matches
     coded = next((match for match in matches if match.code.icd10cm and match.code.score >= FLOOR), None)
     if coded is None or coded is matches[0]:
         return matches
@@ -363,7 +337,7 @@ def _coded_first(matches: list[Match]) -> list[Match]:
 
 
 def _ruled_out(words: Sequence[str]) -> bool:
-    return any(tuple(words[: len(cue)]) == cue for cue in _RULED_OUT)
+    return not {"no", "not"}.isdisjoint(words) or any(tuple(words[: len(cue)]) == cue for cue in _RULED_OUT)
 
 
 def _billable(concept: Concept) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
-from medsearch_desktop.report.gist import BOTH, LEFT, RIGHT, UNSTATED, Gist, weak_words
+from medsearch_desktop.report.gist import BOTH, LEFT, RIGHT, UNSTATED, Gist, light_words, weak_words
 from medsearch_desktop.report.tables import read_table
 from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, INCLUDES, INCLUSION, SEE, TITLE, UMLS, Concept
 
@@ -13,6 +13,7 @@ from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, INCLUDES, INC
 _WEAK = 0.12
 # What a word of the name costs when the phrase has another of those of which any one will do.
 _ALTERNATIVE = 0.15
+_LIGHT = 0.25
 _CONFLICT = 0.3
 _MOST_TELLING = 8.0
 _KINDS = {TITLE: 1.0, INCLUSION: 0.995, HPO: 0.99, HPO_SYNONYM: 0.98, UMLS: 0.98, SEE: 0.97, INCLUDES: 0.9}
@@ -25,21 +26,27 @@ def fit(
     name: Collection[str],
     weight: Callable[[str], float],
     choices: Sequence[Sequence[frozenset[str]]] = (),
+    implied: Callable[[Collection[str]], Mapping[str, float]] | None = None,
 ) -> float:
     """Return how much of what a phrase and a name say is said by both, from 0 to 1.
 
     Both are telling words; `weight` tells how much a word tells. Of each list in `choices` one part will do.
+    `implied` tells how surely the words of both bring others with them, from 0 to 1.
     """
     said, named, weak = set(phrase), set(name), weak_words()
     both = said & named
     if not both:
         return 0.0
-    shared = sum(_capped(weight(word)) for word in both)
-    missed = sum(_capped(weight(word)) * (_WEAK if word in weak else 1.0) for word in said - named)
+    shared = sum(_telling(word, weight) for word in both)
+    missed = sum(_telling(word, weight) * (_WEAK if word in weak else 1.0) for word in said - named)
+    brought = implied(both) if implied is not None and named - said else {}
     spared = {
         word for parts in choices if any(part and part <= both for part in parts) for part in parts for word in part
     }
-    added = sum(_capped(weight(word)) * (_ALTERNATIVE if word in spared else 1.0) for word in named - said)
+    added = sum(
+        _telling(word, weight) * (_ALTERNATIVE if word in spared else 1.0 - brought.get(word, 0.0))
+        for word in named - said
+    )
     score = shared / (shared + missed + added)
     return score * _CONFLICT if contradicts(said, named) else score
 
@@ -85,9 +92,15 @@ def ease(concept: Concept) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
+def never_implied() -> frozenset[str]:
+    """Return the words that a phrase must say itself, however often they go with others: acute, closed, upper."""
+    return weak_words().union(*_opposites())
+
+
+@lru_cache(maxsize=1)
 def _opposites() -> tuple[frozenset[str], ...]:
     return tuple(frozenset(row["words"].split()) for row in read_table("linking/opposites.tsv"))
 
 
-def _capped(weight: float) -> float:
-    return min(weight, _MOST_TELLING)
+def _telling(word: str, weight: Callable[[str], float]) -> float:
+    return min(weight(word), _MOST_TELLING) * (_LIGHT if word in light_words() else 1.0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -28,6 +29,8 @@ FORMAT = 1
 TITLE, INCLUSION, INCLUDES, SEE, HPO, HPO_SYNONYM, UMLS = "tincshu"
 _COLUMNS = ("code", "title", "cui", "seventh", "owner", "kind", "name", "key")
 _CONCEPT_COLUMNS = _COLUMNS[:4]
+# Words of more names than these imply nothing.
+_RARE = 400
 _COLUMN_END = "\f"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n"
 _OTHER = len(_LETTERS)
@@ -68,6 +71,7 @@ class KnowledgeBase:
         self._columns = columns
         self._owners = [int(owner) for owner in columns["owner"]]
         self._by_code = {code: row for row, code in reversed(list(enumerate(columns["code"]))) if code}
+        self._implied: dict[str, dict[str, float]] = {}
         self._keys: dict[str, list[int]] = {}
         for row, key in enumerate(columns["key"]):
             self._keys.setdefault(key, []).append(row)
@@ -134,6 +138,25 @@ class KnowledgeBase:
     def _name(self, row: int) -> Name:
         columns = self._columns
         return Name(columns["name"][row], columns["key"][row], columns["kind"][row], self._concept(self._owners[row]))
+
+    def implied(self, words: Collection[str]) -> dict[str, float]:
+        """Return the words that names with the rarest of `words` nearly always have, too, and how surely (to 0.85).
+
+        A femur goes with "intertrochanteric" without being named.
+        """
+        rarest = min(words, key=lambda word: (self._word_counts.get(word, 0), word))
+        if not 0 < self._word_counts.get(rarest, 0) <= _RARE:
+            return {}
+        found = self._implied.get(rarest)
+        if found is None:
+            rows = [row for row in self._rows_of_word(rarest)]
+            counts = Counter(word for row in rows for word in set(self._columns["key"][row].split()))
+            found = {word: 0.85 * n / len(rows) for word, n in counts.items() if n >= 0.75 * len(rows)}
+            self._implied[rarest] = found
+        return found
+
+    def _rows_of_word(self, word: str) -> list[int]:
+        return [row for row, key in enumerate(self._columns["key"]) if word in key and word in key.split()]
 
     @cached_property
     def _children(self) -> dict[str, list[int]]:

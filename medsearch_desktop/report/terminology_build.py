@@ -242,7 +242,10 @@ def _codes_by_key(diagnoses: list[_Diagnosis], names: dict[tuple[int, str], tupl
 def _keys(name: str) -> list[str]:
     """Return what a name says, and what it says with the synonyms that stand in its square brackets."""
     swapped = re.sub(r"\S+ \[([^\]]+)\]", r"\1", name)
-    return [key for key in dict.fromkeys(gist_of_name(text).key for text in (name, swapped)) if key]
+    # An eponym or abbreviation in brackets at the end names the whole.
+    whole = re.search(r"\[([A-Z][^\]]{3,}|de [A-Z][^\]]+)\]$", name)
+    texts = (name, swapped, whole[1] if whole else name)
+    return [key for key in dict.fromkeys(gist_of_name(text).key for text in texts) if key]
 
 
 def _clean(text: str) -> str:
