@@ -86,7 +86,7 @@ def family_of_title(title: str) -> str:
 
 
 def gist_of_title_less_site(title: str) -> Gist:
-    """Return what a title says without the part of the body that it gives a side: "lateral epicondylitis, right elbow"."""
+    """Return what a title says without the site that it gives a side: of "bursitis, right elbow" the first word."""
     return gist_of_name(_SITE.sub(" ", title))
 
 

@@ -149,7 +149,7 @@ class KnowledgeBase:
             return {}
         found = self._implied.get(rarest)
         if found is None:
-            rows = [row for row in self._rows_of_word(rarest)]
+            rows = self._rows_of_word(rarest)
             counts = Counter(word for row in rows for word in set(self._columns["key"][row].split()))
             found = {word: 0.85 * n / len(rows) for word, n in counts.items() if n >= 0.75 * len(rows)}
             self._implied[rarest] = found

@@ -241,7 +241,9 @@ def test_a_run_ends_early_when_nothing_gets_better(
     train = load("train.__main__")
     # The mapped vectors, which are judged, and the plain embeddings by turns.
     merits = iter([0.3, 0.0, 0.5, 0.0, 0.4, 0.0, 0.5, 0.0, 0.9, 0.0])
-    monkeypatch.setattr(train, "evaluate", lambda *_: {"all mAP": next(merits), "NIH nDCG@10": 0.0, "Kermany mAP": 0.0})
+    monkeypatch.setattr(
+        train, "evaluate", lambda *_: {"all mAP": next(merits), "NIH nDCG@10": 0.0, "Kermany mAP": 0.0}
+    )
     config = recipe | {"phase": [{"size": 32, "steps": 9}], "evaluate_every": 1, "patience": 2}
     train.train(pool, tmp_path, config, until=math.inf)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
