@@ -26,7 +26,7 @@ _SIDES = {
     "both": BOTH,
     "bilat": BOTH,
 }
-_SIDED = re.compile(r"\b(right|left|bilateral)\b|\bunspecified (?=\w)", re.IGNORECASE)
+_SIDED = re.compile(r"\b(?:right|left|bilateral|unspecified)\b", re.IGNORECASE)
 # Words in brackets may stand or be missing in what a title names, and "without" only says what is not there.
 _OPTIONAL = re.compile(
     r"\([^()]*\)|\[[^\]]*\]|,? without [^,]*|,? (?:un|not )specified (?:as|whether) [^,]*|\bnot elsewhere classified\b"
@@ -72,7 +72,7 @@ def side_of_title(title: str) -> str:
 
     U is also given to other things left unspecified; only among titles of one family does it mean the side.
     """
-    found = [match.group().lower().strip() for match in _SIDED.finditer(title)]
+    found = [match.group().lower() for match in _SIDED.finditer(title)]
     for word, side in (("right", RIGHT), ("left", LEFT), ("bilateral", BOTH), ("unspecified", UNSTATED)):
         if word in found:
             return side

@@ -47,6 +47,7 @@ FLOOR = 0.62
 _BASE_FLOOR = 0.72
 # Share of the telling words of a phrase that a name inside it must cover.
 _MIN_COVERAGE = 0.7
+_PLACE = 0.5
 # What names of like letters must share in meaning too.
 _MIN_SHARED = 0.5
 _SAME_WORDS = 0.985
@@ -186,6 +187,10 @@ class Linker:
         terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
         return weak_words().union(*(gist(name).words for term in terms for name in term.names))
 
+    def _is_place(self, word: str) -> bool:
+        read = gist_of_words((word,)).words
+        return bool(read) and self._places.issuperset(read)
+
     @cached_property
     def _own_words(self) -> frozenset[str]:
         return frozenset(word for key in self._crosswalk.by_gist for word in key.split())
@@ -214,8 +219,9 @@ class Linker:
         exact = names.get(tuple(words))
         if exact is not None:
             yield 1.0, exact, " ".join(words), EXACT
-        telling = [word not in self._modifiers for word in words]
-        total = max(1, sum(telling))
+        # A place that the name lacks leaves a code that says less; any other thing, a code of something else.
+        telling = [0.0 if word in self._modifiers else _PLACE if self._is_place(word) else 1.0 for word in words]
+        total = max(1.0, sum(telling))
         for start in range(len(words)):
             for end in range(start + 1, len(words) + 1):
                 term = names.get(tuple(words[start:end]))
@@ -243,6 +249,8 @@ class Linker:
 
     def _match_of_name(self, name: Name, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
         own = tuple(name.key.split())
+        if set(own).isdisjoint(said.words):
+            return
         score = fit(said.words, own, self.base.weight, alternatives(name.text), self._implied) * factor
         rule = SAME_WORDS if own == said.words else LIKE
         titled = name.text == name.concept.title

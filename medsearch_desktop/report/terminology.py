@@ -83,15 +83,11 @@ class KnowledgeBase:
 
     def has_code(self, code: str) -> bool:
         """Whether the release has that code, as the tabular list prints it or with a 7th character that it allows."""
-        if code in self._by_code:
-            return True
-        stem = code[:-1].rstrip("X").rstrip(".")
-        row = self._by_code.get(stem, self._by_code.get(code[:-1]))
-        return row is not None and len(code) == 8 and code[-1] in self._columns["seventh"][row]
+        return self._row_of_code(code) is not None
 
     def concept_of_code(self, code: str) -> Concept | None:
-        """Return the concept of a code that the tabular list prints."""
-        row = self._by_code.get(code)
+        """Return the concept of a code; of one with a 7th character, that of the code without it."""
+        row = self._row_of_code(code)
         return None if row is None else self._concept(row)
 
     def same(self, key: str) -> list[Name]:
@@ -107,7 +103,8 @@ class KnowledgeBase:
         if not concept.code:
             return [concept]
         wanted = (concept.code[:3], family_of_title(concept.title), len(concept.code))
-        return [self._concept(row) for row in self._families.get(wanted, ())] or [concept]
+        found = [self._concept(row) for row in self._families.get(wanted, ())]
+        return found if concept.side else [concept, *found]
 
     def below(self, concept: Concept) -> list[Concept]:
         """Return the codes that are one step finer than a concept's, in the order of the tabular list."""
@@ -129,6 +126,13 @@ class KnowledgeBase:
             if found[:1] == word[:1] and abs(len(found) - len(word)) <= 2 and _edits(found, word) <= 1 + len(word) // 9:
                 return found
         return ""
+
+    def _row_of_code(self, code: str) -> int | None:
+        if code in self._by_code:
+            return self._by_code[code]
+        # Codes shorter than six characters are filled up with X before the seventh.
+        row = self._by_code.get(code[:-1], self._by_code.get(code[:-1].rstrip("X").rstrip(".")))
+        return row if row is not None and len(code) == 8 and code[-1] in self._columns["seventh"][row] else None
 
     def _concept(self, row: int) -> Concept:
         code, title, cui, seventh = (self._columns[column][row] for column in _CONCEPT_COLUMNS)
