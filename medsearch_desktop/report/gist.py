@@ -107,6 +107,12 @@ def weak_words() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
+def place_words() -> frozenset[str]:
+    """Return the words for parts of the body, as they are after reading."""
+    return frozenset(_reading(row["word"]) for row in _rows() if row["role"] == "place")
+
+
+@lru_cache(maxsize=1)
 def light_words() -> frozenset[str]:
     """Return the words that say little of what a name means, "disease" and the like, as they are after reading."""
     return frozenset(_singular(row["word"]) for row in _rows() if row["role"] == "light")

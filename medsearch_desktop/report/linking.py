@@ -24,6 +24,7 @@ from medsearch_desktop.report.gist import (
     gist_of_name,
     gist_of_title_less_site,
     gist_of_words,
+    place_words,
     weak_words,
 )
 from medsearch_desktop.report.letters import NameIndex
@@ -185,7 +186,7 @@ class Linker:
     def _places(self) -> frozenset[str]:
         """The telling words of places, and those that only say where in them."""
         terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
-        return weak_words().union(*(gist(name).words for term in terms for name in term.names))
+        return weak_words().union(place_words(), *(gist(name).words for term in terms for name in term.names))
 
     def _is_place(self, word: str) -> bool:
         read = gist_of_words((word,)).words

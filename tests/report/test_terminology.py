@@ -138,7 +138,6 @@ def test_a_missing_source_names_the_extra() -> None:
         "from importlib import metadata\n"
         "from medsearch_desktop.report.terminology_build import build_base\n"
         "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
-        "metadata.MetadataPathFinder.invalidate_caches()\n"
         "build_base()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
