@@ -203,6 +203,8 @@ class Linker:
         for told, name, term in self._crosswalk.by_gist.get(said.key, ()):
             if told.side in ("", said.side):
                 yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
+        if self._places.issuperset(said.words):
+            return
         for score, term, name in self._names.nearest(" ".join(words)):
             named = gist(name).words
             shared = fit(said.words, named, self.base.weight)
@@ -282,7 +284,13 @@ class Linker:
         found = side_of_family(concept, self.base.family(concept), said)
         while found is not None and found.parent:
             own = set(gist_of_name(found.title).words)
-            finer = [c for c in self.base.below(found) if own.issuperset(gist_of_title_less_site(c.title).words)]
+            finer = [
+                below
+                for below in self.base.below(found)
+                # "Without" mostly names the plain form of a thing, but nobody is known to have stayed conscious.
+                if "loss of consciousness" not in below.title
+                and own.issuperset(gist_of_title_less_site(below.title).words)
+            ]
             if not finer:
                 break
             finest = min(finer, key=ease)
