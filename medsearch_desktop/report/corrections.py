@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from medsearch_desktop.errors import NotFoundError
 from medsearch_desktop.records import Assertion, Category, Certainty, Correction, Entity, Report
-from medsearch_desktop.report.lexicon import load_lexicon
+from medsearch_desktop.report.terminology import load_shipped
 
 
 def apply_corrections(report: Report, corrections: Iterable[Correction]) -> Report:
@@ -48,15 +47,16 @@ def snapshot(entity: Entity) -> dict[str, Any]:
 
 
 def title_of_code(code: str) -> str:
-    """Return the title of an ICD-10-CM code. Raises NotFoundError for one that is not among the shipped ones."""
-    title = _titles().get(code)
-    if title is None:
+    """Return the title of an ICD-10-CM code. Raises NotFoundError for one that the shipped release lacks."""
+    base = load_shipped()
+    concept = base.concept_of_code(code)
+    if concept is None:
         raise NotFoundError(
-            "no ICD-10-CM code that is known here",
+            f"no code of {base.release}",
             item=code,
             remedy="`medsearch code PHRASE` finds the code of a phrase",
         )
-    return title
+    return concept.title
 
 
 def _corrected(entity: Entity, correction: Correction) -> Entity:
@@ -97,8 +97,3 @@ def _as_before(correction: Correction) -> Entity:
         title=before.get("title", ""),
         score=1.0 if before.get("icd10cm") else 0.0,
     )
-
-
-@lru_cache(maxsize=1)
-def _titles() -> dict[str, str]:
-    return {term.icd10cm: term.title for term in load_lexicon().terms if term.icd10cm}

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from medsearch_desktop.records import Assertion, AttributeKind, Category, Certainty
 from medsearch_desktop.report.tables import expand, read_table, term_tables
-from medsearch_desktop.report.words import split_words
+from medsearch_desktop.report.words import plain_words, split_words
 
 GAP = "~"
 GAP_WIDTH = 4
@@ -175,7 +175,7 @@ def load_lexicon() -> Lexicon:
 
 def phrase_of(text: str) -> Phrase:
     """Return the normal words of a phrase, without punctuation."""
-    return tuple(word for word in split_words(text).normal if word[0].isalnum())
+    return plain_words(text)
 
 
 def plural(name: str) -> str:

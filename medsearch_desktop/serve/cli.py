@@ -18,6 +18,7 @@ from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.reports import add_report_commands
+from medsearch_desktop.serve.terminology import add_terminology_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_report_commands(commands)
     add_commands(add_model_commands(commands))
+    add_terminology_commands(commands)
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser

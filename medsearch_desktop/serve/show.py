@@ -279,14 +279,26 @@ def _steps(curve: MatchCurve) -> list[tuple[float, float, float, int]]:
 
 
 def show_codes(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the code of each phrase and the runners-up."""
-    table = Table("phrase", "ICD-10-CM", "title", "score", "runners-up")
+    """Print, for each phrase, its code with the name and rule that gave it, and the runners-up with a code."""
+    console = open_console()
     for row in rows:
-        others = "; ".join(f"{o['icd10cm']} {o['title']} {o['score']:.2f}" for o in row["alternatives"])
-        code = row["icd10cm"] or "none is good enough"
-        score = f"{row['score']:.2f}" if row["icd10cm"] else ""
-        table.add_row(escape(row["phrase"]), code, row["title"] or "", score, others)
-    open_console().print(table)
+        console.print(Text(printable(row["phrase"]), "bold"))
+        if row["icd10cm"]:
+            line = Text(f"    {row['icd10cm']}", "bold cyan")
+            line.append(f"   {row['title']}   {row['score']:.2f}", "default")
+            console.print(line)
+            console.print(Text(f"    {row['rule']}: {row['name']} ({row['source']})", "dim"))
+            if not row["billable"]:
+                console.print(Text("    the full code needs what the phrase does not say", "dim"))
+        elif row["cui"]:
+            console.print(f"    no code; {row['cui']} {escape(row['name'])}   {row['score']:.2f}")
+        else:
+            console.print(Text(f"    nothing close enough (a code needs {row['floor']:.2f})", "yellow"))
+        for other in row["alternatives"]:
+            if other["icd10cm"]:
+                console.print(Text(f"      or {other['icd10cm']}   {other['title']}   {other['score']:.2f}", "dim"))
+    if rows:
+        console.print(Text(f"codes of {rows[0]['release']}", "dim"))
 
 
 def show_checks(checks: Sequence[Check]) -> None:
