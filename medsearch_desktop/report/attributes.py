@@ -152,11 +152,6 @@ class _Attachment:
 
     # After the finding ------------------------------------------------------------------------
 
-    def _before(self, each: FoundAttribute) -> list[Mention]:
-        """Return the findings that stand in the same clause before an attribute."""
-        before = [mention for mention in self._targets if mention.end <= each.start]
-        return before if before and self._same_clause(before[-1].end, each.start) else []
-
     def _behind(self, each: FoundAttribute) -> list[Mention]:
         before = [mention for mention in self._targets if mention.end <= each.start]
         if (
@@ -281,10 +276,6 @@ class _Attachment:
         if preposition is not None and (preposition == self._place.start or self._words[preposition - 1] in _JOINERS):
             return rest[0] in self._joints["shows"] or rest[0] in (",", ":") or rest[0] in self._lexicon.words["verb"]
         return rest[0] in self._joints["shows"] or rest[0] == ":"
-
-    def _in_place(self, index: int) -> bool:
-        each = self._in_attribute.get(index)
-        return each is not None and each.kind in _PLACES
 
     def _same_clause(self, start: int, end: int) -> bool:
         boundary = self._joints["boundary"]
