@@ -1,6 +1,6 @@
 """Turn trained weights into the ONNX file and manifest entry that MedSearch Desktop ships.
 
-    python models/export.py WEIGHTS -o models/densenet121-first.onnx --model-id densenet121-first-160 --size 160
+    python models/export.py WEIGHTS -o models/densenet121-cxr1.onnx --model-id densenet121-cxr1-128 --size 128
 
 WEIGHTS is a torch state dict of the network of `medsearch_desktop.image.densenet`, with `head.weight` and
 `head.bias` where it has a learned affine map of the vector. How the file is written, and why so, is told in

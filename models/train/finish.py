@@ -2,12 +2,16 @@
 
     PYTHONPATH=models python -m train.finish FILMS --run FOLDER --size 160 -o weights.pt
 
-The map has two parts. The first 1006 values are the embedding, centred and each value scaled by its deviation,
-in its own principal axes (a rotation, which leaves out the 18 directions that vary least). The last 18 are what the
-network reads of the findings, as probabilities less their mean: on films of one collection, cosines of probabilities
-retrieve findings better than cosines of embeddings or of logits. Both parts have the same mean length, so that neither
-looks nor findings alone decide. Probabilities are the linear regression of the network's own on the embedding,
-over the training films. No development film takes part.
+Batch statistics first: averaged weights carry averages of statistics too, of smaller films in part. They are measured
+anew on training films of the size that is shipped.
+
+The map has two parts, of the same mean length, so that neither looks nor findings alone decide. The first 1006 values
+are the embedding, centred, in its principal axes (but for the 18 that vary least), each divided by its deviation: what
+varies most among films, exposure and cropping, says least of what they show. The last 18 are the findings, read
+linearly off the embedding. What is read is half the label, half what ImageNet networks read there, cross-fitted, for
+labels of training films alone are learned by heart; as probabilities, for they retrieve better than logits; and half
+of what collections differ by is taken out, for it hides what films of one collection differ by. No development film
+takes part.
 """
 
 from __future__ import annotations
@@ -18,37 +22,70 @@ from pathlib import Path
 
 import torch
 from densenet121 import DIM
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.__main__ import embed
-from train.films import LABELS, pixels, read_pool, split
-from train.student import Student
+from train.augment import as_input
+from train.films import pixels, read_pool, split
+from train.reference import SIZE, Targets, make_reference
+from train.student import Student, quickest
 
-# Relative to the mean squared value of the regressors.
-RIDGE = 1e-3
+# Films that batch statistics are measured on.
+_MEASURED = 2880
+# The penalty of the regression, relative to the mean squared value of the regressors.
+RIDGE = 0.1
+# Added to the variances of the axes before they are divided by, relative to the greatest: rounding is not magnified.
+FLOOR = 1e-3
 
 
-def make_map(pooled: Tensor, probabilities: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def measure_statistics(student: Student, films: Tensor, *, batch: int) -> None:
+    """Set the network's batch statistics to their means over batches of grey films, uint8 (n, S, S)."""
+    norms = [layer for layer in student.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        # A plain mean of all batches, not one that forgets.
+        norm.momentum = None
+    student.network.train()
+    with torch.no_grad(), quickest():
+        for part in films.split(batch):
+            student.pooled(as_input(part[:, None].float() / 255))
+    student.network.eval()
+
+
+def make_map(pooled: Tensor, findings: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the map (1024, 1024) and offset (1024,) from embeddings to vectors.
 
-    `pooled` is (n, 1024), `probabilities` (n, labels), `weights` (n,) how much each film counts; they sum to one.
+    `pooled` is (n, 1024), `findings` (n, labels) what is to be read, `weights` (n,) how much each film counts; they
+    sum to one.
     """
-    pooled, probabilities, weights = pooled.double(), probabilities.double(), weights.double()[:, None]
+    pooled, findings, weights = pooled.double(), findings.double(), weights.double()[:, None]
     middle = (weights * pooled).sum(dim=0)
     deviation = (weights * (pooled - middle).square()).sum(dim=0).sqrt() + 1e-6
     scaled = (pooled - middle) / deviation
     covariance = scaled.T @ (weights * scaled)
     # In ascending order of variance.
-    axes = torch.linalg.eigh(covariance).eigenvectors[:, probabilities.shape[1] :]
-    usual = (weights * probabilities).sum(dim=0)
+    variances, axes = torch.linalg.eigh(covariance)
+    kept = slice(findings.shape[1], None)
+    looks = axes[:, kept] / (variances[kept].clamp(min=0) + FLOOR * variances[-1]).sqrt()
+    usual = (weights * findings).sum(dim=0)
     inner = covariance + RIDGE * torch.eye(DIM, dtype=torch.float64)
-    reading = torch.linalg.solve(inner, scaled.T @ (weights * (probabilities - usual)))
+    reading = torch.linalg.solve(inner, scaled.T @ (weights * (findings - usual)))
     parts = []
-    for part in (axes, reading):
+    for part in (looks, reading):
         length = (weights[:, 0] * (scaled @ part).norm(dim=1)).sum()
         parts.append(part / length)
     matrix = (torch.cat(parts, dim=1) / deviation[:, None]).T
     return matrix.float(), (-matrix @ middle).float()
+
+
+def to_be_read(still: Tensor, targets: Targets) -> Tensor:
+    """Return what the map is to read of each film (n, labels): half its labels, half `still`, what ImageNet networks
+    read of it; less half the mean of its collection."""
+    wanted = (targets.labels + still) / 2
+    for group in targets.group.unique().tolist():
+        rows = targets.group == group
+        wanted[rows] -= wanted[rows].mean(dim=0) / 2
+    return wanted
 
 
 def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
@@ -62,14 +99,19 @@ def finish(folder: Path, run: Path, *, size: int, output: Path) -> None:
     student = Student()
     student.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     student.eval().to(memory_format=torch.channels_last)
-    pooled = torch.from_numpy(embed(student, pixels(films, size=size, cache=run / "cache"))[1])
-    with torch.no_grad():
-        probabilities = torch.sigmoid(student.to_findings(pooled))
     groups = [film.group for film in films]
     shares = torch.tensor([config["sampling"][group] / groups.count(group) for group in groups])
-    matrix, offset = make_map(pooled, probabilities, shares / shares.sum())
+    levels = pixels(films, size=size, cache=run / "cache")
+    drawn = torch.multinomial(
+        shares, _MEASURED, replacement=True, generator=torch.Generator().manual_seed(config["seed"])
+    )
+    measure_statistics(student, torch.from_numpy(levels)[drawn], batch=config["batch"])
+    pooled = torch.from_numpy(embed(student, levels)[1])
+    targets = Targets.of(films)
+    seen = torch.from_numpy(pixels(films, size=SIZE, cache=run / "cache"))
+    reference = make_reference(films, targets, seen, still=config["reference"]["still"], cache=run / "cache")
+    matrix, offset = make_map(pooled, to_be_read(reference.still, targets), shares / shares.sum())
     assert matrix.shape == (DIM, DIM)
-    assert probabilities.shape[1] == len(LABELS)
     network = {name: value for name, value in student.network.state_dict().items() if "num_batches" not in name}
     weights = {**network, "head.weight": matrix, "head.bias": offset}
     torch.save({name: value.half().contiguous() for name, value in weights.items()}, output)

@@ -91,10 +91,12 @@ def make_reference(
     """Return what the ImageNet networks make of the training films, whose `levels` are (n, 160, 160).
 
     `still` names the networks whose readings of the unvaried films are averaged: variant and side of the films, among
-    them the one that looks at varied films too. Readings are ridge regressions from standardised features to labels, one a collection, cross-fitted by patient:
-    what the student is told of a film comes from other patients' labels. With `cache`, a folder, the features are
-    kept there. Raises FileNotFoundError when a package of ImageNet weights is not installed, ValueError when `still`
-    lacks that one.
+    them the one that looks at varied films too. Readings are ridge regressions from standardised features to labels,
+    one a collection, cross-fitted by patient: what the student is told of a film comes from other patients' labels.
+    With `cache`, a folder, the features are kept there.
+
+    Raises FileNotFoundError when a package of ImageNet weights is not installed, ValueError when `still` lacks
+    the network that looks at varied films.
     """
     if [VARIANT, SIZE] not in still:
         raise ValueError(f"the recipe's `still` lacks [{VARIANT}, {SIZE}], the network that looks at varied films")

@@ -40,7 +40,7 @@ from medsearch_desktop.image.preprocess import to_tensor
 from tests.benchmarks.int8 import Int8Encoder
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-SIZES = (224, 160)
+SIZES = (224, 128)
 BATCHES = (1, 8)
 JUDGED, CALIBRATED = 32, 32
 TORCH = "torch"

@@ -19,7 +19,7 @@ from medsearch_desktop.image.embed import ImageEncoder, OnnxEncoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
 
-SIZE = 160
+SIZE = 128
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_strided_and_empty_batches(encoder: OnnxEncoder, batch: NDArray[np.float
     ids=lambda wrong: f"{wrong.dtype}{wrong.shape}" if isinstance(wrong, np.ndarray) else type(wrong).__name__,
 )
 def test_wrong_batch_names_what_is_taken(encoder: OnnxEncoder, wrong: Any) -> None:
-    with pytest.raises(ModelError, match=r"takes float32 \(n, 3, 160, 160\)"):
+    with pytest.raises(ModelError, match=r"takes float32 \(n, 3, 128, 128\)"):
         encoder.encode(wrong)
 
 
@@ -201,7 +201,7 @@ def test_another_network_of_that_form_is_taken(tmp_path: Path, batch: NDArray[np
 
 @pytest.mark.parametrize("form", [{"batch": 1}, {"side": 224}])
 def test_network_of_fixed_batch_or_other_size_is_refused(tmp_path: Path, form: dict[str, int]) -> None:
-    with pytest.raises(ModelError, match=r"is not a network from images \(n, 3, 160, 160\)"):
+    with pytest.raises(ModelError, match=r"is not a network from images \(n, 3, 128, 128\)"):
         OnnxEncoder(tiny_network(tmp_path, **form), threads=1, batch_size=1)
 
 
@@ -209,7 +209,7 @@ def test_failure_inside_onnxruntime_is_translated(
     tmp_path: Path, batch: NDArray[np.float32], capfd: pytest.CaptureFixture[str]
 ) -> None:
     spec = tiny_network(tmp_path, rows=1)
-    with pytest.raises(ModelError, match="the network failed on images of 160 x 160") as caught:
+    with pytest.raises(ModelError, match="the network failed on images of 128 x 128") as caught:
         OnnxEncoder(spec, threads=1, batch_size=2).encode(batch)
     assert "onnxruntime" in type(caught.value.__cause__).__module__
     assert "\n" not in str(caught.value)
@@ -234,7 +234,7 @@ import numpy as np
 from medsearch_desktop.image.embed import OnnxEncoder
 from medsearch_desktop.image.models import find_model
 encoder = OnnxEncoder(find_model(), threads=1, batch_size=1)
-print(encoder.encode(np.zeros((1, 3, 160, 160), np.float32)).tobytes().hex())
+print(encoder.encode(np.zeros((1, 3, 128, 128), np.float32)).tobytes().hex())
 """
 
 

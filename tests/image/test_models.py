@@ -38,7 +38,7 @@ def test_shipped_model_is_the_one_its_manifest_describes(tmp_path: Path) -> None
     verify(spec)
     assert spec.shipped
     assert spec.dim == 1024
-    assert spec.preprocessing.size == 160
+    assert spec.preprocessing.size == 128
     assert spec.origin
     assert spec.licence
     assert spec in list_models(tmp_path)

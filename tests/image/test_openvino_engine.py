@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs openvino: pip install 'medsearch-desktop[engine-openvino]'",
 )
 
-SIZE = 160
+SIZE = 128
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -106,7 +106,7 @@ def test_strided_and_empty_batches(encoder: OpenVinoEncoder, batch: NDArray[np.f
     "wrong", [np.zeros((3, SIZE, SIZE), np.float32), np.zeros((1, 3, SIZE, SIZE), np.float64), None], ids=str
 )
 def test_wrong_batch_names_what_is_taken(encoder: OpenVinoEncoder, wrong: Any) -> None:
-    with pytest.raises(ModelError, match=r"takes float32 \(n, 3, 160, 160\)"):
+    with pytest.raises(ModelError, match=r"takes float32 \(n, 3, 128, 128\)"):
         encoder.encode(wrong)
 
 
@@ -186,7 +186,7 @@ import numpy as np
 from medsearch_desktop.image.models import find_model
 from medsearch_desktop.image.openvino_engine import OpenVinoEncoder
 encoder = OpenVinoEncoder(find_model(), threads=1, batch_size=1, precision="float32")
-encoder.encode(np.zeros((1, 3, 160, 160), np.float32))
+encoder.encode(np.zeros((1, 3, 128, 128), np.float32))
 print(*[name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module])
 """
 

@@ -146,8 +146,8 @@ def test_doctor_tells_of_the_librarys_own_model(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["use", "no-such-model"], "Registered are: densenet121-first-160, own-64"),
-        (["drop", "densenet121-first-160"], "it is in use. Change to another first: `medsearch model use ID`"),
+        (["use", "no-such-model"], "Registered are: densenet121-cxr1-128, own-64"),
+        (["drop", "densenet121-cxr1-128"], "it is in use. Change to another first: `medsearch model use ID`"),
         (["drop", "no-such-model"], "the library has nothing of this model"),
     ],
 )
