@@ -9,6 +9,7 @@
     │   ├── NoPixelsError             a sound DICOM file without an image in it
     │   └── UnsupportedPixelsError    a transfer syntax or pixel layout no decoder here reads
     ├── ReportError                   one file's bytes do not become report text
+    ├── TerminologyError              a base of concepts cannot be read, made or imported
     ├── ModelError                    the embedding model
     │   ├── ModelMissingError         its file is not there
     │   └── ModelAlteredError         its file is not the one the manifest describes
@@ -77,6 +78,10 @@ class UnsupportedPixelsError(DecodeError):
 
 class ReportError(MedSearchError):
     """The bytes of one file do not become report text; the ingest goes on with the next."""
+
+
+class TerminologyError(MedSearchError):
+    """A base of concepts cannot be read, made or imported; the one in use stays in use."""
 
 
 class ModelError(MedSearchError):

@@ -12,7 +12,7 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +26,18 @@ from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import thumbnail, to_tensor
-from medsearch_desktop.records import Failure, FileKind, Image, IngestEvent, IngestSummary, LinkRule, Report, SourceFile
+from medsearch_desktop.records import (
+    Correction,
+    Failure,
+    FileKind,
+    Image,
+    IngestEvent,
+    IngestSummary,
+    LinkRule,
+    Report,
+    SourceFile,
+)
+from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.entities import PIPELINE_VERSION
 from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.reader import ReportReader
@@ -133,6 +144,7 @@ class Ingest:
         model: Callable[[], ModelSpec],
         encoder: Callable[[], ImageEncoder],
         reader: Callable[[], ReportReader],
+        corrections: Mapping[str, Sequence[Correction]] | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._intake = intake
@@ -142,6 +154,7 @@ class Ingest:
         self._model = model
         self._encoder = encoder
         self._reader = reader
+        self._corrections = corrections or {}
         self._report_ids = catalogue.report_paths()
         self._taken = set(self._report_ids.values())
 
@@ -350,11 +363,16 @@ class Ingest:
             state, what = IGNORED, "ignored"
         elif run.metadata_only and work.report is None:
             state = METADATA
-        report = work.report and replace(work.report, report_id=self._report_id(work.file.path))
+        report = work.report and self._named(work.report, work.file.path)
         outcome = Outcome(
             work.file, state, work.checked_ns, reason=work.reason, images=work.images, vectors=vectors, report=report
         )
         self._put(outcome, what, run, work.thumbnails)
+
+    def _named(self, report: Report, path: str) -> Report:
+        report = replace(report, report_id=self._report_id(path))
+        corrections = self._corrections.get(report.report_id)
+        return apply_corrections(report, corrections) if corrections else report
 
     def _put(self, outcome: Outcome, what: str, run: _Run, thumbnails: tuple[bytes | None, ...] = ()) -> None:
         run.ready.append((outcome, what, thumbnails))

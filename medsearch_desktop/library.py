@@ -26,7 +26,9 @@ from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.records import (
+    Assertion,
     Bucket,
+    Correction,
     Facet,
     Failure,
     HeldModel,
@@ -34,6 +36,7 @@ from medsearch_desktop.records import (
     IngestEvent,
     IngestSummary,
     MatchCurve,
+    RereadSummary,
     SearchAnswer,
     Share,
     SwitchEvent,
@@ -41,6 +44,8 @@ from medsearch_desktop.records import (
     VisualHit,
 )
 from medsearch_desktop.reembed import ModelSwitch
+from medsearch_desktop.reread import OnReport
+from medsearch_desktop.review import Review
 from medsearch_desktop.search.aggregate import facets
 from medsearch_desktop.search.filters import to_sql
 from medsearch_desktop.search.hybrid import fuse
@@ -56,6 +61,7 @@ from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
 from medsearch_desktop.store.models import Models
+from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
 from medsearch_desktop.workbench import Region, Workbench
@@ -95,6 +101,7 @@ class Library:
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)
+            self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)
             self._embeddings = Embeddings(
                 self.path / "indexes", self._models, self.catalogue, config=config, workbench=self.workbench
@@ -228,6 +235,7 @@ class Library:
             model=lambda: self._embeddings.spec(model_id),
             encoder=lambda: self._embeddings.encoder(model_id),
             reader=lambda: self.workbench.reader,
+            corrections=self._review.corrections.holding(),
         )
         try:
             summary = ingest.run([os.fspath(path) for path in paths], metadata_only=metadata_only, on_event=on_event)
@@ -239,6 +247,68 @@ class Library:
             self.vectors.extend_graph()
             # Measured now, while one waits anyway, so that the first question need not.
             self.vectors.isolation()
+
+    def report(self, report_id: str) -> StoredReport:
+        """Return a report as it is stored, with its entities and their evidence. Raises NotFoundError."""
+        return self._review.report(report_id)
+
+    def reprocess(
+        self, *, dry_run: bool = False, everything: bool = False, on_report: OnReport | None = None
+    ) -> RereadSummary:
+        """Read again the reports that an earlier pipeline has read, or all with `everything`; return what changed.
+
+        With `dry_run` nothing is written. May be interrupted at any moment and run again: it goes on
+        with what is left. `on_report` is told (done, total) now and then.
+        """
+        try:
+            return self._review.reread(dry_run=dry_run, everything=everything, on_report=on_report)
+        finally:
+            if not dry_run:
+                self.refresh()
+
+    def correct(
+        self,
+        report_id: str,
+        span: tuple[int, int],
+        *,
+        assertion: Assertion | None = None,
+        code: str | None = None,
+        note: str = "",
+        author: str = "",
+    ) -> Correction:
+        """Correct the mention at characters `span` of a report, from now on; return what was kept.
+
+        What is None stays as it was read; an empty `code` takes the code away. The correction holds
+        when the report is ingested or read again, as long as the same words stand there. `author` is
+        the user's name at this machine where none is given.
+        Raises NotFoundError for an unknown report or code, or where no mention stands at `span`.
+        """
+        correction = self._review.correct(report_id, span, assertion=assertion, code=code, note=note, author=author)
+        self._refresh_fulltext()
+        return correction
+
+    def undo_correction(self, report_id: str, span: tuple[int, int], *, author: str = "") -> Correction:
+        """Undo the latest correction that holds at `span` of a report and return it. Raises NotFoundError."""
+        correction = self._review.undo(report_id, span, author=author)
+        self._refresh_fulltext()
+        return correction
+
+    def corrections(self) -> list[Correction]:
+        """Return every correction in the order in which they were made, undone ones too."""
+        return self._review.corrections.all()
+
+    def export_corrections(self) -> dict[str, Any]:
+        """Return every correction as one JSON object, to be imported into another library."""
+        return self._review.exported()
+
+    def import_corrections(self, text: str, *, name: str = "") -> int:
+        """Take over the corrections of an export and apply them; return how many were new.
+
+        `name` is the file's, for messages. Raises ReportError when `text` is no export.
+        """
+        count = self._review.bring(text, name=name)
+        self._refresh_fulltext()
+        return count
 
     def retry_failures(self, *, on_event: OnEvent | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""

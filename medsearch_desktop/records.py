@@ -43,6 +43,27 @@ class Category(StrEnum):
     PROCEDURE = "Procedure"
 
 
+class AttributeKind(StrEnum):
+    """What sort of thing an attribute says of a finding."""
+
+    ANATOMY = "anatomy"
+    LATERALITY = "laterality"
+    SEVERITY = "severity"
+    CHANGE = "change"
+
+
+class Certainty(StrEnum):
+    """How sure a report is of what it says: "probable" counts as said, "possible" leaves in doubt."""
+
+    CERTAIN = "certain"
+    PROBABLE = "probable"
+    POSSIBLE = "possible"
+
+
+# Severity and size on one scale, least first; a range is "mild to moderate".
+SEVERITIES = ("trace", "minimal", "mild", "moderate", "severe", "massive")
+
+
 class LinkRule(StrEnum):
     """How a report was joined to its study, strongest first."""
 
@@ -134,13 +155,31 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribute:
+    """One thing that a report says of a finding, and the words that say it.
+
+    `value` is its normal name ("left", "mild to moderate", "right lower lobe", "stable"), `text` is
+    the slice of `Report.text` at `[start, end)`.
+    """
+
+    kind: AttributeKind
+    value: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One mention in a report.
 
     `start`/`end` are offsets into `Report.text`, of which `text` is exactly that slice.
     `finding` is the ChestX-ray14 name when the mention is one of the fourteen. `cue` is the text
     that decided the assertion, at `cue_start`/`cue_end`; empty when nothing but the mention did.
-    `alternatives` are the runners-up of the linking, best first.
+    `alternatives` are the runners-up of the linking, best first. `inferred` marks a finding that was
+    concluded from what is said of an organ ("lungs are clear"), which `text` then names. `rule` names
+    the rows of the word tables that decided: the term's, and after " + " that of the assertion.
+    `sentence_start`/`sentence_end` are the sentence's offsets; -1 in what an earlier release read.
     """
 
     text: str
@@ -158,6 +197,44 @@ class Entity:
     cue: str = ""
     cue_start: int = -1
     cue_end: int = -1
+    attributes: tuple[Attribute, ...] = ()
+    certainty: Certainty = Certainty.CERTAIN
+    inferred: bool = False
+    rule: str = ""
+    sentence_start: int = -1
+    sentence_end: int = -1
+
+    def said(self, kind: AttributeKind) -> tuple[str, ...]:
+        """The values of one kind of attribute, each once, in the order of the text."""
+        return tuple(dict.fromkeys(each.value for each in self.attributes if each.kind is kind))
+
+    @property
+    def anatomy(self) -> tuple[str, ...]:
+        """The places that are named with it."""
+        return self.said(AttributeKind.ANATOMY)
+
+    @property
+    def laterality(self) -> str:
+        """left, right, bilateral (both sides are named) or midline; empty where no side is."""
+        sides = self.said(AttributeKind.LATERALITY)
+        both = "bilateral" in sides or {"left", "right"} <= set(sides)
+        return "bilateral" if both else next(iter(sides), "")
+
+    @property
+    def severity(self) -> str:
+        """One of `SEVERITIES` or a range of two; empty where none is named."""
+        return next(iter(self.said(AttributeKind.SEVERITY)), "")
+
+    @property
+    def severity_rank(self) -> float:
+        """The place of `severity` on the scale, from 1; the middle of a range, 0 where none is named."""
+        steps = [SEVERITIES.index(part) + 1 for part in self.severity.split(" to ") if part in SEVERITIES]
+        return sum(steps) / len(steps) if steps else 0.0
+
+    @property
+    def change(self) -> str:
+        """new, stable, increased, decreased or resolved; empty where nothing is compared."""
+        return next(iter(self.said(AttributeKind.CHANGE)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +242,8 @@ class Report:
     """One radiology report as text, cut into sections, with what it mentions.
 
     `study_uid` is None while no study of the library is known to be its own; `link_rule` says
-    how it was found. `encoding` names the codec that decoded the file.
+    how it was found. `encoding` names the codec that decoded the file, `language` is a BCP 47 tag:
+    a report in any but English has no entities, as nothing here can read it.
     """
 
     report_id: str
@@ -175,6 +253,72 @@ class Report:
     study_uid: str | None = None
     link_rule: LinkRule | None = None
     encoding: str = "utf-8"
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person said of one mention of a report, over what was read.
+
+    `text` is what stood at `[start, end)` of the report. `assertion` and `icd10cm` are None where they
+    are left as they were read; an empty `icd10cm` takes the code away. `before` keeps the mention as
+    it was. Times are ISO 8601 in UTC; `undone_at` is empty while the correction holds.
+    """
+
+    correction_id: str
+    report_id: str
+    start: int
+    end: int
+    text: str
+    assertion: Assertion | None
+    icd10cm: str | None
+    title: str
+    note: str
+    author: str
+    made_at: str
+    before: dict[str, Any]
+    undone_by: str = ""
+    undone_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityChange:
+    """One mention that reading again changes.
+
+    `kind` is "added", "removed" or "changed"; then `fields` holds (before, after) by the field's name.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+    finding: str
+    fields: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RereadSummary:
+    """What reading reports again changed, or would change in a dry run.
+
+    `read` were read again, `current` had been read by this pipeline already. `fields` counts the
+    mentions changed by field, `reports` holds the changes of each report that has any.
+    """
+
+    pipeline_version: str
+    dry_run: bool
+    read: int
+    current: int
+    added: int
+    removed: int
+    changed: int
+    fields: dict[str, int]
+    reports: tuple[tuple[str, tuple[EntityChange, ...]], ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch reports reprocess --json` prints."""
+        row = {**asdict(self), "seconds": round(self.seconds, 3)}
+        return {**row, "reports": [{"report_id": name, "changes": changes} for name, changes in row["reports"]]}
 
 
 @dataclass(frozen=True, slots=True)

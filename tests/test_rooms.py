@@ -21,10 +21,24 @@ ALLOWED: dict[str, set[str] | None] = {
     "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
     "conveyor": {"source"},
     "ingest": {"conveyor", "source", "image", "report", "store"},
+    "reread": {"report", "store"},
+    "review": {"report", "store", "reread"},
     "reembed": {"conveyor", "source", "image", "store"},
     "workbench": {"source", "image", "report"},
     "embeddings": {"image", "store", "reembed", "workbench"},
-    "library": {"source", "image", "report", "store", "search", "ingest", "reembed", "embeddings", "workbench"},
+    "library": {
+        "source",
+        "image",
+        "report",
+        "store",
+        "search",
+        "ingest",
+        "reembed",
+        "reread",
+        "review",
+        "embeddings",
+        "workbench",
+    },
     "doctor": {"image", "library", "workbench"},
     "registry": {"image"},
     "records": set(),
@@ -41,6 +55,7 @@ SOLE_IMPORTERS = {
     "onnxruntime": "image/embed.py",
     "openvino": "image/openvino_engine.py",
     "cryptography": "image/signing.py",
+    "striprtf": "report/markup.py",
 }
 
 

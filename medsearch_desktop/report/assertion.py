@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from medsearch_desktop.records import Assertion, Category
+from medsearch_desktop.records import Assertion, Category, Certainty
 from medsearch_desktop.report.lexicon import Cue, Lexicon, Organ, Term
 
 _LABEL_MARKS = frozenset(":-")
@@ -56,11 +56,16 @@ class FoundOrgan:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An assertion and the words `[start, end)` that decided it; both -1 when nothing but the mention did."""
+    """An assertion and the words `[start, end)` that decided it; both -1 when nothing but the mention did.
+
+    `rule` names the row of the tables by which they did.
+    """
 
     assertion: Assertion
     start: int = -1
     end: int = -1
+    certainty: Certainty = Certainty.CERTAIN
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ class Sentence:
                 if cue.kind not in ("pre", "post", "query") or cue.assertion is None:
                     continue
                 for mention in self._behind(found):
-                    after.setdefault(mention, Verdict(cue.assertion, found.start, found.end))
+                    after.setdefault(mention, _verdict(found, cue, cue.assertion))
 
     def _answers_label(self, found: FoundCue) -> bool:
         """Whether a cue is the whole answer to a label before it: "Pneumothorax: no"."""
@@ -292,7 +297,7 @@ class Sentence:
             entry = self.lexicon.entries.get((self.words[index],))
             for cue in entry.cues if entry else ():
                 if cue.kind in ("pre", "borderline") and cue.assertion is not Assertion.PRESENT:
-                    return Verdict(cue.assertion or Assertion.UNCERTAIN, index, index + 1)
+                    return _verdict(FoundCue(index, index + 1, (cue,)), cue, cue.assertion or Assertion.UNCERTAIN)
         return None
 
     def _settle(self, spoken: Sequence[tuple[FoundCue, Cue]], after: Verdict | None) -> Verdict | None:
@@ -302,7 +307,7 @@ class Sentence:
                 state = (found, cue)
         if state is None or state[1].assertion is None:
             return after
-        before = Verdict(state[1].assertion, state[0].start, state[0].end)
+        before = _verdict(*state, state[1].assertion)
         if after is None or before.assertion in (Assertion.FAMILY, Assertion.HYPOTHETICAL, Assertion.ABSENT):
             return before
         if after.assertion is Assertion.PRESENT:
@@ -336,7 +341,7 @@ class Sentence:
             where = self._joined_by(first, second)
             if where is None or not all(_is_open(found[mention]) for mention in (first, second)):
                 continue
-            verdict = Verdict(Assertion.UNCERTAIN, where, where + 1)
+            verdict = Verdict(Assertion.UNCERTAIN, where, where + 1, Certainty.POSSIBLE, self._either_rule(where))
             found[first] = found[second] = verdict
             if self.words[where - 1] != ",":
                 # "opacity, atelectasis versus pneumonia" weighs what the opacity is, not whether it is there.
@@ -373,6 +378,9 @@ class Sentence:
         found = self.cue_at.get(index)
         return found is not None and any(cue.kind == "either" and cue.assertion for cue in found.cues)
 
+    def _either_rule(self, index: int) -> str:
+        return next(cue.rule for cue in self.cue_at[index].cues if cue.kind == "either")
+
     # Organs -----------------------------------------------------------------------------------
 
     def inferences(self, organs: Sequence[FoundOrgan]) -> list[Inference]:
@@ -382,16 +390,16 @@ class Sentence:
             state = self._state_ahead(organ) or self._state_behind(organ)
             if state is None:
                 continue
-            cue, kind = state
-            if kind == "borderline":
-                verdict = Verdict(Assertion.UNCERTAIN, cue.start, cue.end)
+            words, cue = state
+            if cue.kind == "borderline":
+                verdict = _verdict(words, cue, Assertion.UNCERTAIN)
                 found.extend(Inference(organ, finding, verdict) for finding in organ.organ.uncertain)
             else:
-                verdict = Verdict(Assertion.ABSENT, cue.start, cue.end)
+                verdict = _verdict(words, cue, Assertion.ABSENT)
                 found.extend(Inference(organ, finding, verdict) for finding in organ.organ.rules_out)
         return found
 
-    def _state_ahead(self, organ: FoundOrgan) -> tuple[FoundCue, str] | None:
+    def _state_ahead(self, organ: FoundOrgan) -> tuple[FoundCue, Cue] | None:
         for index in range(organ.end, min(self.end, organ.end + _ORGAN_WIDTH)):
             if index in self.mention_at or (index in self.stops and self.words[index] not in _LABEL_MARKS):
                 return None
@@ -405,7 +413,7 @@ class Sentence:
                 return None
         return None
 
-    def _state_behind(self, organ: FoundOrgan) -> tuple[FoundCue, str] | None:
+    def _state_behind(self, organ: FoundOrgan) -> tuple[FoundCue, Cue] | None:
         for found in self.cues:
             between = self.words[found.end : organ.start]
             if found.end <= organ.start and (not between or tuple(between) in (("in", "size"), ("size",), ("sized",))):
@@ -414,18 +422,23 @@ class Sentence:
                     return state
         return None
 
-    def _state(self, found: FoundCue, organ: FoundOrgan) -> tuple[FoundCue, str] | None:
+    def _state(self, found: FoundCue, organ: FoundOrgan) -> tuple[FoundCue, Cue] | None:
         spoken = " ".join(self.words[found.start : found.end])
         for cue in found.cues:
             if cue.kind == "borderline":
-                return found, cue.kind
+                return found, cue
             if cue.kind == "normal" and any(f" {word} " in f" {spoken} " for word in organ.organ.words):
-                return found, cue.kind
+                return found, cue
         return None
 
     def _denied(self, found: FoundCue) -> bool:
         before = self.words[max(self.start, found.start - 2) : found.start]
         return any(word in ("not", "no", "non") for word in before)
+
+
+def _verdict(found: FoundCue, cue: Cue, assertion: Assertion) -> Verdict:
+    certainty = Certainty.POSSIBLE if assertion is Assertion.UNCERTAIN else cue.certainty
+    return Verdict(assertion, found.start, found.end, certainty, cue.rule)
 
 
 def _speaks_ahead(found: FoundCue) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from medsearch_desktop.records import Assertion, Category, Entity, Section
+from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Entity, Section
 from medsearch_desktop.report.assertion import FoundCue, FoundOrgan, Inference, Mention, Sentence, Verdict
+from medsearch_desktop.report.attributes import FoundAttribute, Place, attach
 from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Entry, Term, load_lexicon
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.sections import NOT_READ, is_header_line
@@ -21,9 +22,9 @@ from medsearch_desktop.report.tables import tables_digest
 from medsearch_desktop.report.words import Words, split_words
 
 # Changes when the rules or any table does: a library then knows which reports to read again.
-PIPELINE_VERSION = f"rules-1-{tables_digest()}"
+PIPELINE_VERSION = f"rules-2-{tables_digest()}"
 
-_Span = TypeVar("_Span", Mention, FoundCue, FoundOrgan)
+_Span = TypeVar("_Span", Mention, FoundCue, FoundOrgan, FoundAttribute)
 
 _UNKNOWN = "unknown"
 _PUNCTUATION = frozenset(".,;:()[]!?")
@@ -36,6 +37,16 @@ _SECTION_DEFAULTS = {
     "EXAMINATION": Assertion.HYPOTHETICAL,
     "RECOMMENDATION": Assertion.HYPOTHETICAL,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrases:
+    """What the tables know of a stretch of text, each in the order of its words."""
+
+    mentions: list[Mention]
+    cues: list[FoundCue]
+    organs: list[FoundOrgan]
+    attributes: list[FoundAttribute]
 
 
 class EntityExtractor:
@@ -82,12 +93,15 @@ class EntityExtractor:
         words = split_words(text, start=section.start, end=section.end)
         if not words.normal:
             return []
-        mentions, cues, organs = self._phrases(text, words)
+        phrases = self._phrases(text, words)
+        mentions = phrases.mentions
         if section.name == "PREAMBLE":
             mentions = [mention for mention in mentions if not is_header_line(text, words.starts[mention.start])]
         found: list[Entity] = []
-        mentioned, cued, named_in = (_by_sentence(spans, words.breaks) for spans in (mentions, cues, organs))
-        for number, (start, end) in enumerate(zip(words.breaks, (*words.breaks[1:], len(words.normal)), strict=True)):
+        breaks = words.breaks
+        mentioned, cued, named_in = (_by_sentence(spans, breaks) for spans in (mentions, phrases.cues, phrases.organs))
+        said = _by_sentence(phrases.attributes, breaks)
+        for number, (start, end) in enumerate(zip(breaks, (*breaks[1:], len(words.normal)), strict=True)):
             inside, named = mentioned.get(number, []), named_in.get(number, [])
             if not inside and not named:
                 continue
@@ -99,18 +113,21 @@ class EntityExtractor:
                 mentions=inside,
                 cues=cued.get(number, []),
             )
+            place = Place(text, words, section.name, start, end)
             verdicts = sentence.verdicts()
+            attributes = attach(self.lexicon, place, inside, said.get(number, []))
             for mention in inside:
-                found.extend(self._entities(text, words, section, mention, verdicts.get(mention)))
-            found.extend(self._inferred(text, words, section, item) for item in sentence.inferences(named))
+                found.extend(self._entities(place, mention, verdicts.get(mention), attributes.get(mention, ())))
+            found.extend(self._inferred(place, item) for item in sentence.inferences(named))
         return found
 
-    def _phrases(self, text: str, words: Words) -> tuple[list[Mention], list[FoundCue], list[FoundOrgan]]:
+    def _phrases(self, text: str, words: Words) -> _Phrases:
         known = self._known
         doc = self._doc(self._vocab, words=[word if word in known else _UNKNOWN for word in words.normal])
         mentions: list[Mention] = []
         cues: list[FoundCue] = []
         organs: list[FoundOrgan] = []
+        attributes: list[FoundAttribute] = []
         for key, start, end in self._matcher(doc):
             entry = self._entries[key]
             if _crosses(words.breaks, start, end):
@@ -119,9 +136,14 @@ class EntityExtractor:
                 not entry.capitals or text[words.starts[start] : words.ends[end - 1]].isupper()
             ):
                 mentions.append(Mention(start, end, entry.term))
+                if entry.term.category is Category.ANATOMY:
+                    attributes.append(FoundAttribute(start, end, AttributeKind.ANATOMY, entry.term.name))
             if entry.cues:
                 cues.append(FoundCue(start, end, tuple(entry.cues)))
-            organs.extend(FoundOrgan(start, end, organ) for organ in entry.organs)
+            if entry.organs:
+                organs.extend(FoundOrgan(start, end, organ) for organ in entry.organs)
+            for row in entry.attributes:
+                attributes.append(FoundAttribute(start, end, row.kind, row.value, row.side))
         mentions = _longest(mentions)
         gapped = self._gap_mentions(words, mentions)
         covered = {index for mention in gapped for index in range(mention.start, mention.end)}
@@ -141,7 +163,7 @@ class EntityExtractor:
             for index in range(mention.start, mention.end)
         }
         organs = [organ for organ in _longest(organs) if seen.isdisjoint(range(organ.start, organ.end))]
-        return mentions, cues, organs
+        return _Phrases(mentions, cues, organs, attributes)
 
     def _gap_mentions(self, words: Words, mentions: Sequence[Mention]) -> list[Mention]:
         normal = words.normal
@@ -177,50 +199,70 @@ class EntityExtractor:
         return None
 
     def _entities(
-        self, text: str, words: Words, section: Section, mention: Mention, verdict: Verdict | None
+        self, place: Place, mention: Mention, verdict: Verdict | None, attributes: tuple[Attribute, ...]
     ) -> list[Entity]:
         term = mention.term
         if term.category is Category.ANATOMY:
             verdict = None
-        default = Assertion.PRESENT
+        default = Verdict(Assertion.PRESENT)
         if term.category in (Category.SIGN, Category.DIAGNOSIS):
-            default = _SECTION_DEFAULTS.get(section.name, default)
+            default = _default(place.section)
             if verdict is not None and verdict.assertion is Assertion.PRESENT:
-                verdict = replace(verdict, assertion=default)
-        entity = self._entity(text, words, section, mention.start, mention.end, term, verdict or Verdict(default))
-        return [replace(entity, finding=finding) for finding in term.findings] or [entity]
+                verdict = replace(verdict, assertion=default.assertion)
+        return [
+            self._entity(place, mention.start, mention.end, term, verdict or default, finding, attributes=attributes)
+            for finding in term.findings or ("",)
+        ]
 
-    def _inferred(self, text: str, words: Words, section: Section, item: Inference) -> Entity:
+    def _inferred(self, place: Place, item: Inference) -> Entity:
         verdict = item.verdict
-        default = _SECTION_DEFAULTS.get(section.name)
+        default = _SECTION_DEFAULTS.get(place.section)
         if default is not None:
             verdict = replace(verdict, assertion=default)
         term = self.lexicon.by_finding[item.finding]
-        entity = self._entity(text, words, section, item.organ.start, item.organ.end, term, verdict)
-        return replace(entity, finding=item.finding)
+        organ = item.organ
+        return self._entity(
+            place, organ.start, organ.end, term, verdict, item.finding, inferred=True, row=organ.organ.rule
+        )
 
     def _entity(
-        self, text: str, words: Words, section: Section, start: int, end: int, term: Term, verdict: Verdict
+        self,
+        place: Place,
+        start: int,
+        end: int,
+        term: Term,
+        verdict: Verdict,
+        finding: str,
+        *,
+        attributes: tuple[Attribute, ...] = (),
+        inferred: bool = False,
+        row: str = "",
     ) -> Entity:
-        first, last = words.starts[start], words.ends[end - 1]
-        cue = verdict.start >= 0
-        cue_start = words.starts[verdict.start] if cue else -1
-        cue_end = words.ends[verdict.end - 1] if cue else -1
+        first, last = place.span(start, end)
+        cue_start, cue_end = place.span(verdict.start, verdict.end) if verdict.start >= 0 else (-1, -1)
+        sentence_start, sentence_end = place.span(place.start, place.end)
         return Entity(
-            text=text[first:last],
+            text=place.text[first:last],
             start=first,
             end=last,
-            section=section.name,
+            section=place.section,
             category=term.category,
             assertion=verdict.assertion,
+            finding=finding,
             cui=term.cui,
             icd10cm=term.icd10cm,
             title=term.title,
             score=1.0 if term.icd10cm or term.cui else 0.0,
             alternatives=self.linker.runners_up(term),
-            cue=text[cue_start:cue_end] if cue else "",
+            cue=place.text[cue_start:cue_end] if cue_start >= 0 else "",
             cue_start=cue_start,
             cue_end=cue_end,
+            attributes=attributes,
+            certainty=verdict.certainty,
+            inferred=inferred,
+            rule=" + ".join(filter(None, (row or term.rule, verdict.rule))),
+            sentence_start=sentence_start,
+            sentence_end=sentence_end,
         )
 
 
@@ -239,6 +281,12 @@ def findings(entities: Iterable[Entity]) -> dict[str, list[str]]:
         str(assertion): [finding for finding in FINDINGS if best.get(finding) == rank[assertion]]
         for assertion in (Assertion.PRESENT, Assertion.ABSENT, Assertion.UNCERTAIN)
     }
+
+
+def _default(section: str) -> Verdict:
+    """Return what is said of a finding by nothing but the section that it stands in."""
+    assertion = _SECTION_DEFAULTS.get(section)
+    return Verdict(assertion, rule=f"sections/{section}") if assertion is not None else Verdict(Assertion.PRESENT)
 
 
 def _crosses(breaks: Sequence[int], start: int, end: int) -> bool:

@@ -1,6 +1,6 @@
-"""The bytes of a report file to its text: encodings, control characters, line ends.
+"""The bytes of a report file to its text: encodings, mark-up, control characters, line ends.
 
-Plain text only; what this file returns is the text that is stored, so every offset into a report
+Plain text, RTF and HTML; what this file returns is the text that is stored, so every offset into a report
 counts its characters.
 """
 
@@ -10,6 +10,7 @@ import codecs
 import re
 
 from medsearch_desktop.errors import ReportError
+from medsearch_desktop.report.markup import RTF_MARK, rtf_text, without_markup
 
 # Longest first: the mark of UTF-32 little-endian begins with that of UTF-16.
 _BYTE_ORDER_MARKS = (
@@ -21,7 +22,6 @@ _BYTE_ORDER_MARKS = (
 )
 _MAGIC = (
     (b"%PDF", "a PDF file"),
-    (b"{\\rtf", "an RTF document"),
     (b"PK\x03\x04", "an archive or an office document"),
     (b"\x1f\x8b", "a compressed file"),
     (b"\xd0\xcf\x11\xe0", "an office document"),
@@ -48,6 +48,7 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
     """Return the text of a report file and the name of the codec that decoded it.
 
+    The mark-up of RTF and HTML is taken out.
     Line ends become `\\n`, characters without a sign (NUL, byte-order marks, soft hyphens) are left
     out, other control characters become spaces. `name` is the file's, for messages.
     Raises ReportError when the file is larger than `max_bytes`, empty, or not text.
@@ -60,6 +61,8 @@ def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
         )
     if not data.strip(b"\x00 \t\r\n\x0b\x0c"):
         raise ReportError("is empty", item=name, remedy="Export the report again")
+    if data.lstrip()[: len(RTF_MARK)] == RTF_MARK:
+        return _filled(rtf_text(data, name=name), name=name), "latin-1"
     kind = _binary_kind(data)
     if kind:
         raise ReportError(f"is {kind}, not plain text", item=name, remedy=_REMEDY)
@@ -72,10 +75,14 @@ def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
         raise ReportError(f"is not text in {encoding}", item=name, remedy=_REMEDY) from error
     if _is_junk(text[:_SAMPLE]):
         raise ReportError("holds binary data, not text", item=name, remedy=_REMEDY)
+    return _filled(without_markup(text), name=name), encoding
+
+
+def _filled(text: str, *, name: str) -> str:
     text = clean_text(text)
     if not text.strip():
         raise ReportError("is empty", item=name, remedy="Export the report again")
-    return text, encoding
+    return text
 
 
 def clean_text(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from medsearch_desktop.records import Assertion, Category
+from medsearch_desktop.records import Assertion, AttributeKind, Category, Certainty
 from medsearch_desktop.report.tables import expand, read_table, term_tables
-from medsearch_desktop.report.words import split_words
+from medsearch_desktop.report.words import plain_words, split_words
 
 GAP = "~"
 GAP_WIDTH = 4
@@ -29,13 +29,18 @@ FINDINGS = (
 )
 # Kinds of cue that are single words and only help to tell a list from a new statement.
 WORD_KINDS = frozenset({"restart", "closing", "verb", "subject", "preposition"})
+# Kinds of row of `data/attributes.tsv` that are single words and only help to tell what an attribute belongs to.
+JOINT_KINDS = frozenset({"boundary", "locative", "copula", "tail", "shows"})
 
 Phrase = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One row of the lexicon: a concept, its names (normal spelling, as written in the table) and its code."""
+    """One row of the lexicon: a concept, its names (normal spelling, as written in the table) and its code.
+
+    `rule` names the row: its table, a slash and its first name.
+    """
 
     name: str
     names: tuple[str, ...]
@@ -44,16 +49,31 @@ class Term:
     icd10cm: str
     title: str
     cui: str
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One row of the cues; see the head of `data/cues.tsv` for what the columns mean."""
+    """One row of the cues; see the head of `data/cues.tsv` for what the columns mean.
+
+    `rule` names the row: its kind and the first phrase that it stands for.
+    """
 
     kind: str
     assertion: Assertion | None
     reach: str
     breaks: bool
+    certainty: Certainty = Certainty.CERTAIN
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeRow:
+    """One row of `data/attributes.tsv`; `kind` is None for what looks like an attribute and is none."""
+
+    kind: AttributeKind | None
+    value: str
+    side: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +83,7 @@ class Organ:
     words: tuple[str, ...]
     rules_out: tuple[str, ...]
     uncertain: tuple[str, ...]
+    rule: str = ""
 
 
 @dataclass(slots=True)
@@ -73,6 +94,7 @@ class Entry:
     capitals: bool = False
     cues: list[Cue] = field(default_factory=list)
     organs: list[Organ] = field(default_factory=list)
+    attributes: list[AttributeRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +108,11 @@ class GapPattern:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Everything the tables hold, ready to be looked up by normal words."""
+    """Everything the tables hold, ready to be looked up by normal words.
+
+    `joints` holds the words that join attributes to findings by kind, `blockers` those that no
+    adjective reaches across.
+    """
 
     terms: tuple[Term, ...]
     entries: dict[Phrase, Entry]
@@ -94,6 +120,8 @@ class Lexicon:
     words: dict[str, frozenset[str]]
     strong_restarts: frozenset[str]
     by_finding: dict[str, Term]
+    joints: dict[str, frozenset[str]]
+    blockers: frozenset[str]
 
 
 @lru_cache(maxsize=1)
@@ -117,11 +145,18 @@ def load_lexicon() -> Lexicon:
     for row in read_table("cues.tsv"):
         _add_cue(row, entries, words, strong)
     for row in read_table("normal.tsv"):
-        organ = Organ(_cells(row["words"], ","), _cells(row["rules_out"], ","), _cells(row["uncertain"], ","))
-        for phrase in _phrases(row["subject"]):
+        phrases = _phrases(row["subject"])
+        organ = Organ(
+            _cells(row["words"], ","),
+            _cells(row["rules_out"], ","),
+            _cells(row["uncertain"], ","),
+            f"normal/{' '.join(phrases[0])}",
+        )
+        for phrase in phrases:
             organs = entries.setdefault(phrase, Entry()).organs
             if organ not in organs:
                 organs.append(organ)
+    joints = _add_attributes(entries)
     by_finding: dict[str, Term] = {}
     for term in terms:
         if len(term.findings) == 1:
@@ -133,12 +168,14 @@ def load_lexicon() -> Lexicon:
         {kind: frozenset(values) for kind, values in words.items()},
         frozenset(strong),
         by_finding,
+        joints,
+        frozenset(words["verb"] | words["preposition"] | joints["boundary"] | joints["shows"]),
     )
 
 
 def phrase_of(text: str) -> Phrase:
     """Return the normal words of a phrase, without punctuation."""
-    return tuple(word for word in split_words(text).normal if word[0].isalnum())
+    return plain_words(text)
 
 
 def plural(name: str) -> str:
@@ -167,6 +204,7 @@ def _read_terms() -> list[Term]:
                     row["icd10cm"],
                     row["title"],
                     row["cui"],
+                    f"{table.removeprefix('terms/').removesuffix('.tsv')}/{row['term']}",
                 )
             )
     return found
@@ -195,13 +233,31 @@ def _in_capitals(name: str) -> bool:
 
 
 def _add_cue(row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str, set[str]], strong: set[str]) -> None:
-    kind = row["kind"]
-    for text in expand(row["cue"]):
+    kind, texts = row["kind"], expand(row["cue"])
+    assertion = Assertion(row["assertion"]) if row["assertion"] and kind not in WORD_KINDS else None
+    certainty = Certainty.POSSIBLE if assertion is Assertion.UNCERTAIN else Certainty(row["certainty"] or "certain")
+    cue = Cue(kind, assertion, row["reach"], row["breaks"] == "yes", certainty, f"cues/{kind}/{texts[0]}")
+    for text in texts:
         if kind in WORD_KINDS:
             words[kind].add(text)
             if row["assertion"] == "strong":
                 strong.add(text)
             continue
         phrase = tuple(split_words(text).normal)
-        assertion = Assertion(row["assertion"]) if row["assertion"] else None
-        entries.setdefault(phrase, Entry()).cues.append(Cue(kind, assertion, row["reach"], row["breaks"] == "yes"))
+        entries.setdefault(phrase, Entry()).cues.append(cue)
+
+
+def _add_attributes(entries: dict[Phrase, Entry]) -> dict[str, frozenset[str]]:
+    """Add the rows of the attributes to the phrases, and return the words that join them to findings by kind."""
+    joints: dict[str, set[str]] = {kind: set() for kind in JOINT_KINDS}
+    for row in read_table("attributes.tsv"):
+        kind, texts = row["kind"], expand(row["phrase"])
+        if kind in JOINT_KINDS:
+            joints[kind].update(texts)
+            continue
+        attribute = AttributeRow(None if kind == "none" else AttributeKind(kind), row["value"], row["side"])
+        for text in texts:
+            rows = entries.setdefault(tuple(split_words(text).normal), Entry()).attributes
+            if attribute not in rows:
+                rows.append(attribute)
+    return {kind: frozenset(words) for kind, words in joints.items()}

@@ -1,32 +1,62 @@
-"""Mention to concept to ICD-10-CM code, with a score and the runners-up.
+"""Mention to concept to ICD-10-CM code, with a score, the name that matched, the rule, and the runners-up.
 
-A phrase is looked up, in this order: as it stands, without the words that only say where, how much
-or since when, and by the likeness of its letters (cosine of TF-IDF weighted character trigrams).
+A phrase is looked up among our own names and those of the base of concepts: as it stands, by its telling
+words, inside the phrase, and by the likeness of its letters (TF-IDF weighted character trigrams, over all
+names of the base: a hundred thousand are searched exactly in milliseconds, so that the approximate index
+of scispaCy's candidate generator, nmslib, is not needed). What is found is ranked by what the phrase says:
+organ, kind, acute or chronic, side.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from medsearch_desktop.records import Category, Code
-from medsearch_desktop.report.lexicon import GAP, Term, load_lexicon, phrase_of
+from medsearch_desktop.report.crosswalk import Crosswalk
+from medsearch_desktop.report.gist import (
+    Gist,
+    alternatives,
+    gist,
+    gist_of_name,
+    gist_of_title_less_site,
+    gist_of_words,
+    place_words,
+    weak_words,
+)
+from medsearch_desktop.report.letters import NameIndex
+from medsearch_desktop.report.lexicon import Term, phrase_of
+from medsearch_desktop.report.ranking import (
+    contradicts,
+    ease,
+    fit,
+    kind_factor,
+    never_implied,
+    side_of_family,
+    title_factor,
+)
 from medsearch_desktop.report.tables import read_table
+from medsearch_desktop.report.terminology import HPO, HPO_SYNONYM, UMLS, Concept, KnowledgeBase, Name, load_shipped
+from medsearch_desktop.report.umls_base import UmlsBase, open_umls
 
 # Below this score no code is given: a blank is looked up again by a person, a wrong code is believed.
 FLOOR = 0.62
+# What is only alike, name by name, must be more so.
+_BASE_FLOOR = 0.72
 # Share of the telling words of a phrase that a name inside it must cover.
-_MIN_COVERAGE = 0.6
+_MIN_COVERAGE = 0.7
+_PLACE = 0.5
+# What names of like letters must share in meaning too.
+_MIN_SHARED = 0.5
+_SAME_WORDS = 0.985
+# A code that has finer ones below it yields to one of those that says the same.
+_PARENT = 0.97
+_CORRECTED = 0.95
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
-_GRAM = 3
 _RANK = {
     Category.DIAGNOSIS: 0,
     Category.SIGN: 1,
@@ -35,6 +65,23 @@ _RANK = {
     Category.DEVICE: 4,
     Category.ANATOMY: 5,
 }
+# A phrase that begins so, or has a "no" or "not" anywhere, says that something is not there.
+_RULED_OUT = frozenset({("without",), ("negative", "for"), ("absence", "of"), ("free", "of")})
+
+EXACT, SAME_WORDS, INSIDE, LIKE = "exact", "same words", "inside", "alike"
+OWN = "MedSearch"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A candidate: its code, the name that matched, whose name it is, and by which rule."""
+
+    code: Code
+    name: str
+    source: str
+    rule: str
+    billable: bool
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,52 +90,66 @@ class Link:
 
     code: Code
     alternatives: tuple[Code, ...]
+    best: Match | None = None
+    others: tuple[Match, ...] = ()
 
 
 NO_CODE = Code(cui="", icd10cm="", title="", score=0.0)
 
 
 class Linker:
-    """Links phrases to the concepts of the shipped lexicon; it may be used from several threads."""
+    """Links phrases to concepts; it may be used from several threads.
 
-    def __init__(self) -> None:
-        lexicon = load_lexicon()
-        self._terms = [term for term in lexicon.terms if term.icd10cm or term.cui]
-        self._exact: dict[tuple[str, ...], Term] = {}
-        for term in self._terms:
-            if term.title:
-                self._exact.setdefault(phrase_of(term.title), term)
-        for phrase, entry in lexicon.entries.items():
-            if entry.term is not None and (entry.term.icd10cm or entry.term.cui):
-                self._exact[phrase] = entry.term
+    The base is loaded when a phrase is first linked. What a report's own terms need, `runners_up`, is not in it.
+    """
+
+    def __init__(self, *, base: KnowledgeBase | None = None) -> None:
+        self._given = base
+        self._crosswalk = Crosswalk(lambda: self.base)
         self._modifiers = frozenset(row["word"] for row in read_table("modifiers.tsv"))
         # A place alone is no answer to what a phrase means, unless the phrase is its very name.
-        self._names = _NameIndex([term for term in self._terms if term.category is not Category.ANATOMY])
+        self._names = NameIndex([term for term in self._crosswalk.terms if term.category is not Category.ANATOMY])
         self._runners_up: dict[str, tuple[Code, ...]] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def base(self) -> KnowledgeBase:
+        """The base of concepts, loaded. Raises TerminologyError."""
+        return load_shipped() if self._given is None else self._given
+
+    @cached_property
+    def umls(self) -> UmlsBase | None:
+        """The UMLS base that the user has imported, if any. Raises TerminologyError when it is damaged."""
+        return open_umls(self.base)
 
     def link(self, mention: str, *, alternatives: int = 4) -> Link:
         """Return the concept of a phrase and up to `alternatives` runners-up, best first, each of another code.
 
         Scores run from 0 to 1; below `FLOOR` the concept is empty and the runners-up are still given.
+
+        Raises TerminologyError when the base cannot be loaded.
         """
         words = phrase_of(mention)[:_MAX_WORDS]
-        scores: dict[int, tuple[float, Term]] = {}
-        for score, term in (*self._inside(words), *self._names.nearest(" ".join(words))):
-            if score > scores.get(id(term), (0.0, term))[0]:
-                scores[id(term)] = (score, term)
-        ranked = sorted(scores.values(), key=lambda item: (-item[0], _RANK[item[1].category]))
-        codes = _distinct(ranked)
-        if codes and codes[0].score >= FLOOR:
-            return Link(codes[0], tuple(code for code in codes[1 : alternatives + 1] if code.score >= _RUNNER_UP_FLOOR))
-        return Link(NO_CODE, tuple(code for code in codes[:alternatives] if code.score >= _RUNNER_UP_FLOOR))
+        if not words:
+            return Link(NO_CODE, ())
+        said, factor = self._corrected(gist_of_words(words))
+        found = [*self._own(words, said, factor), *self._of_base(words, said, factor)]
+        found.sort(key=lambda match: (-match.code.score, match.order))
+        matches = _coded_first(_distinct_matches(found))
+        ruled_out = not matches or (_ruled_out(words) and matches[0].rule != EXACT)
+        if not ruled_out and matches[0].code.score >= FLOOR:
+            others = tuple(match for match in matches[1 : alternatives + 1] if match.code.score >= _RUNNER_UP_FLOOR)
+            return Link(matches[0].code, tuple(match.code for match in others), matches[0], others)
+        others = tuple(match for match in matches[:alternatives] if match.code.score >= _RUNNER_UP_FLOOR)
+        return Link(NO_CODE, tuple(match.code for match in others), None, others)
 
     def runners_up(self, term: Term, *, limit: int = 3) -> tuple[Code, ...]:
         """Return the concepts of other codes whose names are nearest to that of a term."""
         found = self._runners_up.get(term.name)
         if found is None:
             own = (term.cui, term.icd10cm)
-            others = [code for code in _distinct(self._names.nearest(term.name)) if (code.cui, code.icd10cm) != own]
+            near = _distinct((score, other) for score, other, _ in self._names.nearest(term.name))
+            others = [code for code in near if (code.cui, code.icd10cm) != own]
             found = tuple(code for code in others if code.score >= _RUNNER_UP_FLOOR and code.icd10cm != term.icd10cm)[
                 :limit
             ]
@@ -97,91 +158,159 @@ class Linker:
         return found
 
     def code_phrases(self, phrases: Iterable[str]) -> list[dict[str, Any]]:
-        """Return, for each phrase, the object that `medsearch code` prints."""
+        """Return, for each phrase, the object that `medsearch code` prints. Raises TerminologyError."""
         return [self._phrase_json(phrase) for phrase in phrases]
 
     def _phrase_json(self, phrase: str) -> dict[str, Any]:
         link = self.link(phrase)
-        return {
-            "phrase": phrase,
-            **_code_json(link.code),
-            "alternatives": [_code_json(code) for code in link.alternatives],
-        }
+        best = _match_json(link.best) if link.best else {**_code_json(NO_CODE), **_NO_MATCH}
+        others = [_match_json(match) for match in link.others]
+        return {"phrase": phrase, **best, "alternatives": others, "release": self.base.release, "floor": FLOOR}
 
-    def _inside(self, words: Sequence[str]) -> list[tuple[float, Term]]:
-        """Return the terms whose names stand in the phrase, by the share of its telling words that they cover."""
-        if not words:
-            return []
-        exact = self._exact.get(tuple(words))
-        found: list[tuple[float, Term]] = [(1.0, exact)] if exact is not None else []
-        telling = [word not in self._modifiers for word in words]
-        total = max(1, sum(telling))
+    def _corrected(self, said: Gist) -> tuple[Gist, float]:
+        """Return what a phrase says with its misspelt words put right, and by how much that lowers its scores."""
+        words, factor = [], 1.0
+        for word in said.words:
+            if len(word) > 4 and not self.base.knows_word(word) and word not in self._own_words:
+                right = self.base.nearest_word(word)
+                factor *= _CORRECTED if right else 1.0
+                word = right or word
+            words.append(word)
+        return Gist(tuple(sorted(set(words))), said.side), factor
+
+    def _implied(self, words: Collection[str]) -> dict[str, float]:
+        brought = self.base.implied(words)
+        return {word: share for word, share in brought.items() if word not in never_implied()}
+
+    @cached_property
+    def _places(self) -> frozenset[str]:
+        """The telling words of places, and those that only say where in them."""
+        terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
+        return weak_words().union(place_words(), *(gist(name).words for term in terms for name in term.names))
+
+    def _is_place(self, word: str) -> bool:
+        read = gist_of_words((word,)).words
+        return bool(read) and self._places.issuperset(read)
+
+    @cached_property
+    def _own_words(self) -> frozenset[str]:
+        return frozenset(word for key in self._crosswalk.by_gist for word in key.split())
+
+    def _own(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+        """Yield the matches among our own names."""
+        for score, term, name, rule in self._inside(words):
+            yield self._match_of_term(score, term, name, rule, said)
+        for told, name, term in self._crosswalk.by_gist.get(said.key, ()):
+            if told.side in ("", said.side):
+                yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
+        if self._places.issuperset(said.words):
+            return
+        for score, term, name in self._names.nearest(" ".join(words)):
+            named = gist(name).words
+            shared = fit(said.words, named, self.base.weight)
+            # A name that only adds to the phrase says more than it.
+            if shared >= (_BASE_FLOOR if set(said.words) < set(named) else _MIN_SHARED):
+                yield self._match_of_term(0.6 * score + 0.4 * shared, term, name, LIKE, said)
+        for told, name, term in self._crosswalk.sharing(said):
+            shared = fit(said.words, told.words, self.base.weight) * factor * _SAME_WORDS
+            if shared >= _BASE_FLOOR and told.side in ("", said.side):
+                yield self._match_of_term(shared, term, name, LIKE, said)
+
+    def _inside(self, words: Sequence[str]) -> Iterator[tuple[float, Term, str, str]]:
+        """Yield the terms whose names stand in the phrase, by the share of its telling words that they cover."""
+        names = self._crosswalk.names
+        exact = names.get(tuple(words))
+        if exact is not None:
+            yield 1.0, exact, " ".join(words), EXACT
+        # A place that the name lacks leaves a code that says less; any other thing, a code of something else.
+        telling = [0.0 if word in self._modifiers else _PLACE if self._is_place(word) else 1.0 for word in words]
+        total = max(1.0, sum(telling))
         for start in range(len(words)):
             for end in range(start + 1, len(words) + 1):
-                term = self._exact.get(tuple(words[start:end]))
+                term = names.get(tuple(words[start:end]))
                 if term is None or term.category is Category.ANATOMY:
                     continue
                 coverage = min(1.0, sum(telling[start:end]) / total)
                 if coverage >= _MIN_COVERAGE:
                     # Of names that cover alike, the longer one says more.
-                    found.append((0.45 + 0.5 * coverage + 0.04 * (end - start) / len(words), term))
+                    score = 0.4 + 0.5 * coverage + 0.04 * (end - start) / len(words)
+                    yield score, term, " ".join(words[start:end]), INSIDE
+
+    def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+        """Yield the matches among the names of the base and of what the user has imported."""
+        if not said.key or self._places.issuperset(said.words):
+            return
+        names = [*self.base.same(said.key), *self.base.nearest(said.key)]
+        if self.umls is not None:
+            names += [*self.umls.same(said.key), *self.umls.nearest(said.key)]
+        seen: set[tuple[str, str, str]] = set()
+        for name in names:
+            own = (name.text, name.concept.code, name.concept.cui)
+            if own not in seen:
+                seen.add(own)
+                yield from self._match_of_name(name, words, said, factor)
+
+    def _match_of_name(self, name: Name, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+        own = tuple(name.key.split())
+        if set(own).isdisjoint(said.words):
+            return
+        score = fit(said.words, own, self.base.weight, alternatives(name.text), self._implied) * factor
+        rule = SAME_WORDS if own == said.words else LIKE
+        titled = name.text == name.concept.title
+        score *= kind_factor(name.kind) * (title_factor(name.text) if titled else 1.0) * _SAME_WORDS
+        if phrase_of(name.text) == tuple(words):
+            score, rule = kind_factor(name.kind), EXACT
+        side = gist(name.text).side
+        if side and side != said.side and not titled:
+            return
+        concept = self._final(name.concept, said)
+        if concept is None:
+            return
+        score *= _PARENT if concept.parent else 1.0
+        if rule == LIKE and score < _BASE_FLOOR:
+            # It stays a runner-up.
+            score = min(score, FLOOR - 0.01)
+        source = self._source(name.kind)
+        code = Code(name.concept.cui, concept.code, concept.title, min(1.0, score))
+        yield Match(code, name.text, source, rule, _billable(concept), (6, *ease(concept)))
+
+    def _source(self, kind: str) -> str:
+        if kind == UMLS and self.umls is not None:
+            return self.umls.release
+        return "HPO" if kind in (HPO, HPO_SYNONYM) else self.base.release
+
+    def _final(self, concept: Concept, said: Gist) -> Concept | None:
+        """Return the code on the side that a phrase says, or the code below it that says the same and no more."""
+        found = side_of_family(concept, self.base.family(concept), said)
+        while found is not None and found.parent:
+            own = set(gist_of_name(found.title).words)
+            finer = [
+                below
+                for below in self.base.below(found)
+                # "Without" mostly names the plain form of a thing, but nobody is known to have stayed conscious.
+                if "loss of consciousness" not in below.title
+                and own.issuperset(gist_of_title_less_site(below.title).words)
+            ]
+            if not finer:
+                break
+            finest = min(finer, key=ease)
+            sided = side_of_family(finest, self.base.family(finest), said)
+            if sided is None:
+                break
+            found = sided
         return found
 
-
-class _NameIndex:
-    """Character trigrams of all names, as postings of unit vectors."""
-
-    def __init__(self, terms: Sequence[Term]) -> None:
-        self._owners: list[Term] = []
-        texts: list[str] = []
-        for term in terms:
-            names = {" ".join(phrase_of(name)) for name in (*term.names, term.title) if name and GAP not in name}
-            for name in sorted(names):
-                texts.append(name)
-                self._owners.append(term)
-        counts = [Counter(_grams(text)) for text in texts]
-        documents = Counter(gram for count in counts for gram in count)
-        self._idf = {gram: math.log((1 + len(texts)) / (1 + n)) + 1.0 for gram, n in documents.items()}
-        self._unseen = max(self._idf.values(), default=1.0)
-        rows: dict[str, list[int]] = {}
-        weights: dict[str, list[float]] = {}
-        for row, count in enumerate(counts):
-            for gram, weight in self._weights(count).items():
-                rows.setdefault(gram, []).append(row)
-                weights.setdefault(gram, []).append(weight)
-        self._postings = {gram: (np.array(rows[gram], np.int32), np.array(weights[gram], np.float32)) for gram in rows}
-
-    def nearest(self, text: str, *, limit: int = 12) -> list[tuple[float, Term]]:
-        """Return (cosine, term) of the names nearest to `text`, best first, one a term."""
-        scores = np.zeros(len(self._owners), np.float32)
-        for gram, weight in self._weights(Counter(_grams(text))).items():
-            if gram in self._postings:
-                rows, weights = self._postings[gram]
-                scores[rows] += weight * weights
-        best: dict[int, tuple[float, Term]] = {}
-        for row in np.argsort(-scores, kind="stable")[: limit * 8]:
-            if scores[row] <= 0 or len(best) >= limit:
-                break
-            term = self._owners[row]
-            best.setdefault(id(term), (min(1.0, float(scores[row])), term))
-        return list(best.values())
-
-    def _weights(self, count: Counter[str]) -> dict[str, float]:
-        # A gram that no name holds still lengthens the vector, so that a strange phrase stays far from all.
-        unseen = self._unseen
-        raw = {gram: (1.0 + math.log(n)) * self._idf.get(gram, unseen) for gram, n in count.items()}
-        length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0
-        return {gram: weight / length for gram, weight in raw.items()}
-
-
-@lru_cache(maxsize=4096)
-def _grams(text: str) -> tuple[str, ...]:
-    return tuple(
-        padded[index : index + _GRAM]
-        for word in text.split()
-        for padded in (f" {word} ",)
-        for index in range(len(padded) - _GRAM + 1)
-    )
+    def _match_of_term(self, score: float, term: Term, name: str, rule: str, said: Gist) -> Match:
+        concept = self.base.concept_of_code(term.icd10cm) if term.icd10cm else None
+        if concept is not None:
+            concept = self._final(concept, said) or concept
+            if contradicts(said.words, gist_of_name(concept.title).words) and rule != EXACT:
+                score *= 0.5
+            code = Code(term.cui, concept.code, concept.title, min(1.0, score))
+        else:
+            code = Code(term.cui, "", term.title, min(1.0, score))
+        billable = concept is not None and _billable(concept)
+        return Match(code, name, OWN, rule, billable, (_RANK[term.category], 0, 0))
 
 
 def _distinct(ranked: Iterable[tuple[float, Term]]) -> list[Code]:
@@ -194,6 +323,55 @@ def _distinct(ranked: Iterable[tuple[float, Term]]) -> list[Code]:
             seen.add(key)
             codes.append(Code(cui=term.cui, icd10cm=term.icd10cm, title=term.title, score=min(1.0, score)))
     return codes
+
+
+def _distinct_matches(ranked: Iterable[Match]) -> list[Match]:
+    """Return the matches of each code once, at its best; of one that has no CUI, with that of the next that has."""
+    kept: dict[tuple[str, str], Match] = {}
+    for match in ranked:
+        code = match.code
+        key = (code.icd10cm, "" if code.icd10cm else code.cui)
+        first = kept.setdefault(key, match)
+        if code.cui and not first.code.cui and match.rule == first.rule:
+            kept[key] = replace(first, code=replace(first.code, cui=code.cui))
+    return list(kept.values())
+
+
+def _coded_first(matches: list[Match]) -> list[Match]:
+    """Return the matches with the best code first, if it is good enough; a name without a code lends it its CUI.
+
+    What our own names leave without a code, a place or a word that says too little, stays without.
+    """
+    if not matches or matches[0].source == OWN:
+        return matches
+    coded = next((match for match in matches if match.code.icd10cm and match.code.score >= FLOOR), None)
+    if coded is None or coded is matches[0]:
+        return matches
+    rest = [match for match in matches if match is not coded]
+    if not coded.code.cui and matches[0].rule in (EXACT, SAME_WORDS):
+        coded = replace(coded, code=replace(coded.code, cui=matches[0].code.cui))
+    return [coded, *rest]
+
+
+def _ruled_out(words: Sequence[str]) -> bool:
+    return not {"no", "not"}.isdisjoint(words) or any(tuple(words[: len(cue)]) == cue for cue in _RULED_OUT)
+
+
+def _billable(concept: Concept) -> bool:
+    return bool(concept.code) and not concept.parent and not concept.seventh
+
+
+_NO_MATCH = {"name": "", "source": "", "rule": "", "billable": False}
+
+
+def _match_json(match: Match) -> dict[str, Any]:
+    return {
+        **_code_json(match.code),
+        "name": match.name,
+        "source": match.source,
+        "rule": match.rule,
+        "billable": match.billable,
+    }
 
 
 def _code_json(code: Code) -> dict[str, Any]:

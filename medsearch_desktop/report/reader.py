@@ -7,6 +7,7 @@ from typing import Any
 
 from medsearch_desktop.records import Entity, Report
 from medsearch_desktop.report.entities import PIPELINE_VERSION, EntityExtractor, findings
+from medsearch_desktop.report.language import ENGLISH, language_of
 from medsearch_desktop.report.sections import find_sections
 
 
@@ -18,10 +19,13 @@ class ReportReader:
         self.version = PIPELINE_VERSION
 
     def read(self, text: str, *, report_id: str, encoding: str = "utf-8") -> Report:
-        """Return the report with its sections and entities filled; never fails, whatever the text holds."""
-        sections = find_sections(text)
-        entities = self._extractor.extract(text, sections)
-        return Report(report_id=report_id, text=text, sections=sections, entities=entities, encoding=encoding)
+        """Return the report with its sections and entities filled; never fails, whatever the text holds.
+
+        A report in another language than English comes without entities.
+        """
+        sections, language = find_sections(text), language_of(text)
+        entities = self._extractor.extract(text, sections) if language == ENGLISH else ()
+        return Report(report_id, text, sections, entities, encoding=encoding, language=language)
 
     def read_many(self, texts: Iterable[tuple[str, str]]) -> Iterator[Report]:
         """Yield a report for each (report_id, text), in order."""
@@ -41,12 +45,14 @@ def extract_json(report: Report) -> dict[str, Any]:
     return {
         "report_id": report.report_id,
         "sections": sections,
-        "entities": [_entity_json(entity) for entity in report.entities],
+        "entities": [entity_json(entity) for entity in report.entities],
         "findings": findings(report.entities),
+        "language": report.language,
     }
 
 
-def _entity_json(entity: Entity) -> dict[str, Any]:
+def entity_json(entity: Entity) -> dict[str, Any]:
+    """Return one entity as `medsearch extract` prints it."""
     return {
         "text": entity.text,
         "start": entity.start,
@@ -66,4 +72,18 @@ def _entity_json(entity: Entity) -> dict[str, Any]:
         "cue": entity.cue,
         "cue_start": entity.cue_start,
         "cue_end": entity.cue_end,
+        "certainty": str(entity.certainty),
+        "inferred": entity.inferred,
+        "anatomy": list(entity.anatomy),
+        "laterality": entity.laterality,
+        "severity": entity.severity,
+        "severity_rank": entity.severity_rank,
+        "change": entity.change,
+        "attributes": [
+            {"kind": str(each.kind), "value": each.value, "text": each.text, "start": each.start, "end": each.end}
+            for each in entity.attributes
+        ],
+        "rule": entity.rule,
+        "sentence_start": entity.sentence_start,
+        "sentence_end": entity.sentence_end,
     }

@@ -74,6 +74,11 @@ def split_words(text: str, *, start: int = 0, end: int | None = None) -> Words:
     return Words(tuple(normal), tuple(starts), tuple(ends), unique)
 
 
+def plain_words(text: str) -> tuple[str, ...]:
+    """Return the normal words of a phrase, without punctuation: much faster than `split_words`, which tells places."""
+    return tuple(word for word in map(normal_spelling, _WORD.findall(text)) if word[0].isalnum())
+
+
 def _begins_sentence(
     text: str, word: str, begins: int, normal: Sequence[str], previous_end: int, line_break: bool, width: int
 ) -> bool:

@@ -17,6 +17,8 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.reports import add_report_commands
+from medsearch_desktop.serve.terminology import add_terminology_commands
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -112,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
+    add_report_commands(commands)
     add_commands(add_model_commands(commands))
+    add_terminology_commands(commands)
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
@@ -215,7 +219,7 @@ def _facets(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve.show_reports import show_report
     from medsearch_desktop.workbench import Workbench
 
     bench = Workbench(_config(options))
@@ -226,7 +230,7 @@ def _extract(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(bench.extract(report))
     else:
-        show.show_report(report)
+        show_report(report)
     return 0
 
 

@@ -36,7 +36,6 @@ from medsearch_desktop.records import (
     IngestEvent,
     IngestSummary,
     MatchCurve,
-    Report,
     SearchAnswer,
     SwitchEvent,
     SwitchSummary,
@@ -46,7 +45,7 @@ from medsearch_desktop.records import (
 if TYPE_CHECKING:
     from medsearch_desktop.doctor import Check
 
-_COLOURS = {
+COLOURS = {
     Assertion.PRESENT: "bold red",
     Assertion.ABSENT: "green",
     Assertion.UNCERTAIN: "yellow",
@@ -56,7 +55,8 @@ _MOST_ROWS = 15
 Facets = Mapping[str, Sequence[Facet | Bucket]]
 
 
-def _console() -> Console:
+def open_console() -> Console:
+    """Return where tables for people are printed."""
     # In a pipe there is no width to keep to.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -105,7 +105,7 @@ class Progress:
 
 def show_summary(summary: IngestSummary, *, failures: bool = True) -> None:
     """Print what an ingest did and, unless told not to, the first files that failed."""
-    console = _console()
+    console = open_console()
     rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
     console.print(
         f"{summary.discovered} files in {summary.seconds:.1f} s: {summary.indexed} indexed,"
@@ -131,17 +131,17 @@ def show_summary(summary: IngestSummary, *, failures: bool = True) -> None:
 def show_failures(failures: Sequence[Failure], *, title: str = "could not be indexed") -> None:
     """Print files and why they could not be indexed."""
     if not failures:
-        _console().print("Everything that was found could be indexed.")
+        open_console().print("Everything that was found could be indexed.")
         return
     table = Table("file", "why", title=title, title_justify="left")
     for failure in failures:
-        table.add_row(Text(_printable(failure.path), overflow="fold"), Text(failure.reason))
-    _console().print(table)
+        table.add_row(Text(printable(failure.path), overflow="fold"), Text(failure.reason))
+    open_console().print(table)
 
 
 def show_hits(answer: SearchAnswer, *, offset: int) -> None:
     """Print a page of hits, best first, and the facets of all that match."""
-    console = _console()
+    console = open_console()
     first, last = offset + 1, offset + len(answer.hits)
     page = f", {first} to {last} shown" if answer.hits and (offset or last < answer.total) else ""
     console.print(f"{answer.total} {'document' if answer.total == 1 else 'documents'}{page}")
@@ -149,7 +149,7 @@ def show_hits(answer: SearchAnswer, *, offset: int) -> None:
         console.print(Text(note, "yellow"))
     for rank, hit in enumerate(answer.hits, start=first):
         head = Text(f"{rank:>3}. ", "bold")
-        head.append(_printable(hit.report_id or hit.study_uid or ""), "bold cyan")
+        head.append(printable(hit.report_id or hit.study_uid or ""), "bold cyan")
         head.append(f"   {hit.study_date or ''}")
         # Fields alone make no answer better than another.
         head.append(f"   score {hit.score:.3f}" if hit.score else "")
@@ -159,7 +159,7 @@ def show_hits(answer: SearchAnswer, *, offset: int) -> None:
         console.print(head)
         body = Text("     ")
         shift = len(body)
-        body.append(_printable(hit.snippet))
+        body.append(printable(hit.snippet))
         for start, end in hit.highlights:
             body.stylize("bold underline", start + shift, end + shift)
         console.print(body)
@@ -174,18 +174,18 @@ def _entity_line(entities: Sequence[Entity]) -> Text:
     seen = set()
     for entity in entities:
         key = (entity.title or entity.text, entity.assertion)
-        if entity.assertion not in _COLOURS or not entity.icd10cm or key in seen:
+        if entity.assertion not in COLOURS or not entity.icd10cm or key in seen:
             continue
         seen.add(key)
         mark = {Assertion.PRESENT: "+", Assertion.ABSENT: "-", Assertion.UNCERTAIN: "?"}[entity.assertion]
-        line.append(f"{mark}{entity.title or entity.text} ", _COLOURS[entity.assertion])
+        line.append(f"{mark}{entity.title or entity.text} ", COLOURS[entity.assertion])
         line.append(f"{entity.icd10cm}  ", "dim")
     return line
 
 
 def show_facets(facets: Facets, *, most: int = _MOST_ROWS) -> None:
     """Print counts: the `most` frequent codes and findings with their four states, values of fields."""
-    console = _console()
+    console = open_console()
     for name, rows in facets.items():
         if not rows:
             continue
@@ -197,13 +197,13 @@ def show_facets(facets: Facets, *, most: int = _MOST_ROWS) -> None:
                 table.add_row(row.code, row.title, *(str(count) for count in counts))
             console.print(table)
         else:
-            values = [f"{_printable(row.value)} {row.count}" for row in rows[:_MOST_ROWS] if isinstance(row, Bucket)]
+            values = [f"{printable(row.value)} {row.count}" for row in rows[:_MOST_ROWS] if isinstance(row, Bucket)]
             console.print(Text.assemble((f"{name}: ", "bold"), ", ".join(values)))
 
 
 def show_similar(answer: VisualAnswer) -> None:
     """Print the nearest images, best first."""
-    console = _console()
+    console = open_console()
     if answer.nothing_close:
         warning = "Nothing close: almost every image of this library has a nearer neighbour than this one."
         if answer.expected is not None:
@@ -215,19 +215,19 @@ def show_similar(answer: VisualAnswer) -> None:
         console.print(Text(note, "yellow"))
     for rank, hit in enumerate(answer.hits, start=1):
         head = Text(f"{rank:>3}. ", "bold")
-        head.append(_printable(hit.image_id), "bold cyan")
+        head.append(printable(hit.image_id), "bold cyan")
         head.append(f"   expected {_percent(hit.expected)}" if hit.expected is not None else "")
         head.append(f"   cosine {hit.score:.4f}", "dim" if hit.expected is not None else "")
         head.append(f"   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
         console.print(head)
         if hit.impression:
-            console.print(Text(f"     {_printable(hit.impression)}"))
-        console.print(Text(f"     {_printable(hit.thumbnail)}", "dim"))
+            console.print(Text(f"     {printable(hit.impression)}"))
+        console.print(Text(f"     {printable(hit.thumbnail)}", "dim"))
 
 
 def show_switch(summary: SwitchSummary) -> None:
     """Print what a switch to another model did, and the first files that it could not embed."""
-    console = _console()
+    console = open_console()
     rate = f" ({summary.images / summary.seconds:.1f} images/s)" if summary.images and summary.seconds else ""
     console.print(
         f"{summary.images} images were embedded{rate}, {summary.kept} had their vector already,"
@@ -247,7 +247,7 @@ def show_switch(summary: SwitchSummary) -> None:
 
 def show_curve(curve: MatchCurve) -> None:
     """Print what the match meter measured: the curve, and how its expectations held."""
-    console = _console()
+    console = open_console()
     console.print(
         f"{curve.queries} of {curve.labelled} images with a report asked, {sum(curve.pairs)} pairs with images of other"
         f" patients; model {curve.model_id}. By chance, at a cosine of {curve.chance_score:.4f} on average,"
@@ -278,35 +278,32 @@ def _steps(curve: MatchCurve) -> list[tuple[float, float, float, int]]:
     return steps
 
 
-def show_report(report: Report) -> None:
-    """Print a report with its mentions in colour, then each mention with what decided it."""
-    console = _console()
-    body = Text(_printable(report.text))
-    for entity in report.entities:
-        body.stylize(_COLOURS.get(entity.assertion, "dim"), entity.start, entity.end)
-    console.print(body)
-    table = Table("mention", "section", "category", "assertion", "because of", "ICD-10-CM", "title", "score")
-    for entity in report.entities:
-        score = f"{entity.score:.2f}" if entity.icd10cm else ""
-        cells = (entity.text, entity.section, entity.category, entity.assertion, entity.cue, entity.icd10cm)
-        table.add_row(*(escape(_printable(str(cell))) for cell in cells), escape(entity.title), score)
-    console.print(table)
-
-
 def show_codes(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the code of each phrase and the runners-up."""
-    table = Table("phrase", "ICD-10-CM", "title", "score", "runners-up")
+    """Print, for each phrase, its code with the name and rule that gave it, and the runners-up with a code."""
+    console = open_console()
     for row in rows:
-        others = "; ".join(f"{o['icd10cm']} {o['title']} {o['score']:.2f}" for o in row["alternatives"])
-        code = row["icd10cm"] or "none is good enough"
-        score = f"{row['score']:.2f}" if row["icd10cm"] else ""
-        table.add_row(escape(row["phrase"]), code, row["title"] or "", score, others)
-    _console().print(table)
+        console.print(Text(printable(row["phrase"]), "bold"))
+        if row["icd10cm"]:
+            line = Text(f"    {row['icd10cm']}", "bold cyan")
+            line.append(f"   {row['title']}   {row['score']:.2f}", "default")
+            console.print(line)
+            console.print(Text(f"    {row['rule']}: {row['name']} ({row['source']})", "dim"))
+            if not row["billable"]:
+                console.print(Text("    the full code needs what the phrase does not say", "dim"))
+        elif row["cui"]:
+            console.print(f"    no code; {row['cui']} {escape(row['name'])}   {row['score']:.2f}")
+        else:
+            console.print(Text(f"    nothing close enough (a code needs {row['floor']:.2f})", "yellow"))
+        for other in row["alternatives"]:
+            if other["icd10cm"]:
+                console.print(Text(f"      or {other['icd10cm']}   {other['title']}   {other['score']:.2f}", "dim"))
+    if rows:
+        console.print(Text(f"codes of {rows[0]['release']}", "dim"))
 
 
 def show_checks(checks: Sequence[Check]) -> None:
     """Print the doctor's page."""
-    console = _console()
+    console = open_console()
     colours = {"ok": "green", "warning": "yellow", "failure": "bold red"}
     for check in checks:
         line = Text.assemble((f"{check.state:<8}", colours[check.state]), (f"{check.name:<12}", "bold"), check.seen)
@@ -327,7 +324,7 @@ def show_fields(*, as_json: bool) -> None:
     table = Table("field", "also", "what it matches")
     for row in FILTERS:
         table.add_row(f"{row.key}:", ", ".join(row.aliases), row.help)
-    _console().print(table)
+    open_console().print(table)
 
 
 def search_json(answer: SearchAnswer) -> dict[str, Any]:
@@ -376,7 +373,7 @@ def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str
     """
     target = Path(output)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    names = np.array([_printable(path) for path in paths], dtype=np.str_)
+    names = np.array([printable(path) for path in paths], dtype=np.str_)
     try:
         with part.open("wb") as file:
             np.savez(file, vectors=vectors, paths=names, model_id=np.array(model_id))
@@ -390,6 +387,6 @@ def _percent(share: float, *, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return text that any terminal takes: control characters and lone surrogates shown, not sent."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

@@ -23,7 +23,7 @@ HEAD_BYTES = 4096
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe"})
-REPORT_SUFFIXES = frozenset({".txt", ".text", ".rpt"})
+REPORT_SUFFIXES = frozenset({".txt", ".text", ".rpt", ".rtf"})
 
 # Text that archives of studies carry beside the reports; indexed, it would be found as a report.
 _NOT_REPORTS = re.compile(
@@ -38,7 +38,7 @@ _HEADING = re.compile(
 )
 # Escape opens the character sets of ISO 2022, control-Z ends files that DOS wrote.
 _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b")))
-_NO_TEXT = (b"%PDF-", b"{\\rtf", b"PK\x03\x04")
+_NO_TEXT = (b"%PDF-", b"PK\x03\x04")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"

@@ -8,11 +8,12 @@ and the ledger of changes keeps it current.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from medsearch_desktop.records import Assertion, Category, Code, Entity, Section
+from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Certainty, Code, Entity, Section
 
 # A card shows no more mentions than that; a report of a megabyte can hold 40,000.
 MOST_ENTITIES = 1000
@@ -21,7 +22,8 @@ PACKED = """json_array(r.report_id, k.study_uid, coalesce(s.patient_id, ''), s.s
     coalesce(r.text, ''), coalesce(to_json(r.sections), '[]'::JSON), coalesce(en.packed, '[]'::JSON),
     coalesce(im.image_ids, []))"""
 PACKED_ENTITY = """json_array(text, "start", "end", section, category, assertion, finding, cui, icd10cm, title, score,
-    alternatives::JSON, cue, cue_start, cue_end)"""
+    alternatives::JSON, cue, cue_start, cue_end, attributes::JSON, certainty, inferred, rule, sentence_start,
+    sentence_end)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Card:
             date.fromisoformat(day) if day else None,
             text,
             tuple(Section(**section) for section in sections),
-            tuple(_entity(*entity) for entity in entities),
+            tuple(unpack_entity(text, entity) for entity in entities),
             tuple(image_ids),
         )
 
@@ -62,8 +64,10 @@ class Card:
         return ""
 
 
-def _entity(*values: Any) -> Entity:
-    text, start, end, section, category, assertion, finding, cui, icd10cm, title, score, others, cue, at, to = values
+def unpack_entity(report: str, packed: Sequence[Any]) -> Entity:
+    """Return the entity that `PACKED_ENTITY` made of a report with the text `report`."""
+    text, start, end, section, category, assertion, finding, cui, icd10cm, title, score, others, *told = packed
+    cue, cue_start, cue_end, attributes, certainty, inferred, rule, sentence_start, sentence_end = told
     return Entity(
         text=text,
         start=start,
@@ -78,6 +82,15 @@ def _entity(*values: Any) -> Entity:
         score=score,
         alternatives=tuple(Code(*other) for other in others),
         cue=cue,
-        cue_start=at,
-        cue_end=to,
+        cue_start=cue_start,
+        cue_end=cue_end,
+        attributes=tuple(
+            Attribute(AttributeKind(kind), value, report[first:last], first, last)
+            for kind, value, first, last in attributes
+        ),
+        certainty=Certainty(certainty),
+        inferred=inferred,
+        rule=rule,
+        sentence_start=sentence_start,
+        sentence_end=sentence_end,
     )

@@ -7,7 +7,6 @@ never done twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
 from medsearch_desktop.store.database import Database, disk_path, stored_path
+from medsearch_desktop.store.reports import insert_entities
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
 
@@ -366,12 +366,13 @@ class Intake:
                 "link_rule": [r.link_rule.value if r.link_rule else None for _, r in rows],
                 "path": [path for path, _ in rows],
                 "encoding": [r.encoding for _, r in rows],
+                "language": [r.language for _, r in rows],
                 "text": [r.text for _, r in rows],
                 "sections": [[{"name": s.name, "start": s.start, "end": s.end} for s in r.sections] for _, r in rows],
                 "pipeline_version": [pipeline_version] * len(rows),
             },
         )
-        self._insert_entities(zip(numbers, (r for _, r in rows), strict=True))
+        insert_entities(self._database, zip(numbers, (r for _, r in rows), strict=True))
         self._database.insert(
             "changes",
             {
@@ -381,21 +382,6 @@ class Intake:
             },
         )
         self._note_studies({r.study_uid for _, r in rows if r.study_uid})
-
-    def _insert_entities(self, reports: Iterable[tuple[int, Report]]) -> None:
-        rows = [(no, n, e) for no, report in reports for n, e in enumerate(report.entities)]
-        columns: dict[str, list[Any]] = {
-            "report_no": [no for no, _, _ in rows],
-            "ordinal": [n for _, n, _ in rows],
-            "alternatives": [
-                json.dumps([[c.cui, c.icd10cm, c.title, round(c.score, 4)] for c in e.alternatives]) for _, _, e in rows
-            ],
-            "category": [e.category.value for _, _, e in rows],
-            "assertion": [e.assertion.value for _, _, e in rows],
-        }
-        for name in _ENTITY_COLUMNS:
-            columns[name] = [getattr(e, name) for _, _, e in rows]
-        self._database.insert("entities", columns)
 
     def _numbers(self, sequence: str, count: int) -> list[int]:
         return [no for (no,) in self._write(f"SELECT nextval('{sequence}') FROM range($count)", count=count)]
@@ -420,20 +406,6 @@ _SERIES_COLUMNS = (
     "body_part",
     "laterality",
     "manufacturer",
-)
-_ENTITY_COLUMNS = (
-    "text",
-    "start",
-    "end",
-    "section",
-    "finding",
-    "cui",
-    "icd10cm",
-    "title",
-    "score",
-    "cue",
-    "cue_start",
-    "cue_end",
 )
 
 

@@ -166,3 +166,32 @@ CREATE TABLE curves (
     model_id  VARCHAR PRIMARY KEY,
     curve     VARCHAR NOT NULL         -- JSON: MatchCurve
 );
+
+-- migration 3
+-- What a report says of a finding beside whether it is there, and where each of it is said. Entities of before
+-- have none of it until their report is read again.
+ALTER TABLE entities ADD COLUMN attributes VARCHAR DEFAULT '[]';        -- JSON: [[kind, value, start, end], ...]
+ALTER TABLE entities ADD COLUMN certainty VARCHAR DEFAULT 'certain';    -- certain, probable, possible
+ALTER TABLE entities ADD COLUMN inferred BOOLEAN DEFAULT false;
+ALTER TABLE entities ADD COLUMN rule VARCHAR DEFAULT '';
+ALTER TABLE entities ADD COLUMN sentence_start INTEGER DEFAULT -1;
+ALTER TABLE entities ADD COLUMN sentence_end INTEGER DEFAULT -1;
+ALTER TABLE reports ADD COLUMN language VARCHAR DEFAULT 'en';          -- BCP 47
+
+-- What a person corrected. Rows are never changed but for `undone_*`: the latest that is not undone holds.
+CREATE TABLE corrections (
+    correction_id VARCHAR PRIMARY KEY,
+    report_id     VARCHAR NOT NULL,
+    "start"       INTEGER NOT NULL,
+    "end"         INTEGER NOT NULL,
+    text          VARCHAR NOT NULL,    -- what stood there: where it stands no more, the correction rests
+    assertion     VARCHAR,             -- NULL where it is left as it was read
+    icd10cm       VARCHAR,             -- likewise; empty where there is to be none
+    title         VARCHAR NOT NULL,
+    note          VARCHAR NOT NULL,
+    author        VARCHAR NOT NULL,
+    made_at       VARCHAR NOT NULL,    -- ISO 8601, UTC
+    before        VARCHAR NOT NULL,    -- JSON: the entity as it was
+    undone_by     VARCHAR NOT NULL,    -- empty while it holds
+    undone_at     VARCHAR NOT NULL
+);

@@ -44,4 +44,5 @@ def test_empty_text_is_a_report_without_anything() -> None:
         "sections": {},
         "entities": [],
         "findings": {"present": [], "absent": [], "uncertain": []},
+        "language": "en",
     }

@@ -148,7 +148,7 @@ def test_extract_by_lines(home: Path, capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_code_finds_codes_and_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     effusion, nonsense = ask(capsys, "code", "pleural effusions", "zebra crossing")
-    assert set(effusion) == {"phrase", "cui", "icd10cm", "title", "score", "alternatives"}
+    assert {"phrase", "cui", "icd10cm", "title", "score", "alternatives"} <= set(effusion)
     assert effusion["icd10cm"] == "J90"
     assert not nonsense["icd10cm"]
 

@@ -117,7 +117,7 @@ def test_rasters_by_content(tmp_path: Path) -> None:
         ("s1.txt", b" \r\n\t ", FileKind.OTHER),
         ("s1.txt", b"\0" * 500, FileKind.OTHER),
         ("s1.txt", b"%PDF-1.7\n1 0 obj", FileKind.OTHER),
-        ("s1.txt", rb"{\rtf1\ansi FINDINGS: none}", FileKind.OTHER),
+        ("s1.txt", rb"{\rtf1\ansi FINDINGS: none}", FileKind.REPORT),
         ("s1.txt", bytes(range(256)) * 4, FileKind.OTHER),
         ("s1.txt", bytes(range(1, 32)) * 40, FileKind.OTHER),
     ],

@@ -1,0 +1,335 @@
+"""The shipped base of concepts: the codes of one ICD-10-CM release, the names of HPO, and how both are looked up.
+
+The file is one line of JSON, which tells what it is, and a compressed body of columns. Nothing but
+names is stored: the index over their letters is made when the base is loaded, in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.errors import TerminologyError
+from medsearch_desktop.report.gist import family_of_title, side_of_title
+
+FORMAT = 1
+# What a name is: the title of a code, a term that it includes, what it says of itself at its head, what
+# another code's exclusion sends here; an HPO name or its exact synonym; a name of an imported UMLS base.
+TITLE, INCLUSION, INCLUDES, SEE, HPO, HPO_SYNONYM, UMLS = "tincshu"
+_COLUMNS = ("code", "title", "cui", "seventh", "owner", "kind", "name", "key")
+_CONCEPT_COLUMNS = _COLUMNS[:4]
+# Words of more names than these imply nothing.
+_RARE = 400
+_COLUMN_END = "\f"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n"
+_OTHER = len(_LETTERS)
+_BASE = _OTHER + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One code or one HPO term; `seventh` holds the letters of which the full code needs one more.
+
+    `side` is R, L, B, U (said to be unspecified) or empty, `parent` is true when finer codes lie below.
+    """
+
+    code: str
+    title: str
+    cui: str
+    seventh: str = ""
+    side: str = ""
+    parent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One name of a concept, with the telling words by which it is found."""
+
+    text: str
+    key: str
+    kind: str
+    concept: Concept
+
+
+class KnowledgeBase:
+    """The concepts and names of one file; it may be used from several threads."""
+
+    def __init__(self, header: dict[str, Any], columns: dict[str, list[str]]) -> None:
+        self.header = header
+        self.release: str = header["release"]
+        self._columns = columns
+        self._owners = [int(owner) for owner in columns["owner"]]
+        self._by_code = {code: row for row, code in reversed(list(enumerate(columns["code"]))) if code}
+        self._implied: dict[str, dict[str, float]] = {}
+        self._keys: dict[str, list[int]] = {}
+        for row, key in enumerate(columns["key"]):
+            self._keys.setdefault(key, []).append(row)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Every code as the tabular list prints it, sorted; those that need a 7th character are without it."""
+        return tuple(sorted(self._by_code))
+
+    def has_code(self, code: str) -> bool:
+        """Whether the release has that code, as the tabular list prints it or with a 7th character that it allows."""
+        return self._row_of_code(code) is not None
+
+    def concept_of_code(self, code: str) -> Concept | None:
+        """Return the concept of a code; of one with a 7th character, that of the code without it."""
+        row = self._row_of_code(code)
+        return None if row is None else self._concept(row)
+
+    def same(self, key: str) -> list[Name]:
+        """Return the names whose telling words are exactly those of `key`."""
+        return [self._name(row) for row in self._keys.get(key, ())]
+
+    def nearest(self, key: str, *, limit: int = 96) -> list[Name]:
+        """Return the names whose letters are most like those of `key`, best first, by cosine of TF-IDF trigrams."""
+        return [self._name(row) for row in self._index.nearest(key, limit=limit)]
+
+    def family(self, concept: Concept) -> list[Concept]:
+        """Return the codes that differ from a concept's in the side alone, itself among them."""
+        if not concept.code:
+            return [concept]
+        wanted = (concept.code[:3], family_of_title(concept.title), len(concept.code))
+        found = [self._concept(row) for row in self._families.get(wanted, ())]
+        return found if concept.side else [concept, *found]
+
+    def below(self, concept: Concept) -> list[Concept]:
+        """Return the codes that are one step finer than a concept's, in the order of the tabular list."""
+        return [self._concept(row) for row in sorted(self._children.get(concept.code, ()))]
+
+    def weight(self, word: str) -> float:
+        """Return how telling a word is: the logarithm of how few names have it; most for one that none has."""
+        return float(np.log(len(self._owners) / (1 + self._word_counts.get(word, 0))))
+
+    def knows_word(self, word: str) -> bool:
+        """Whether any name has that word among its telling ones."""
+        return word in self._word_counts
+
+    def nearest_word(self, word: str) -> str:
+        """Return the word of the base that is most like one that it lacks, or nothing when none is near."""
+        words, index = self._words_index
+        for row in index.nearest(word, limit=12):
+            found = words[row]
+            if found[:1] == word[:1] and abs(len(found) - len(word)) <= 2 and _edits(found, word) <= 1 + len(word) // 9:
+                return found
+        return ""
+
+    def _row_of_code(self, code: str) -> int | None:
+        if code in self._by_code:
+            return self._by_code[code]
+        # Codes shorter than six characters are filled up with X before the seventh.
+        row = self._by_code.get(code[:-1], self._by_code.get(code[:-1].rstrip("X").rstrip(".")))
+        return row if row is not None and len(code) == 8 and code[-1] in self._columns["seventh"][row] else None
+
+    def _concept(self, row: int) -> Concept:
+        code, title, cui, seventh = (self._columns[column][row] for column in _CONCEPT_COLUMNS)
+        side = side_of_title(title) if code else ""
+        return Concept(code, title, cui, seventh, side, code in self._children)
+
+    def _name(self, row: int) -> Name:
+        columns = self._columns
+        return Name(columns["name"][row], columns["key"][row], columns["kind"][row], self._concept(self._owners[row]))
+
+    def implied(self, words: Collection[str]) -> dict[str, float]:
+        """Return the words that names with the rarest of `words` nearly always have, too, and how surely (to 0.85).
+
+        A femur goes with "intertrochanteric" without being named.
+        """
+        rarest = min(words, key=lambda word: (self._word_counts.get(word, 0), word))
+        if not 0 < self._word_counts.get(rarest, 0) <= _RARE:
+            return {}
+        found = self._implied.get(rarest)
+        if found is None:
+            rows = self._rows_of_word(rarest)
+            counts = Counter(word for row in rows for word in set(self._columns["key"][row].split()))
+            found = {word: 0.85 * n / len(rows) for word, n in counts.items() if n >= 0.75 * len(rows)}
+            self._implied[rarest] = found
+        return found
+
+    def _rows_of_word(self, word: str) -> list[int]:
+        return [row for row, key in enumerate(self._columns["key"]) if word in key and word in key.split()]
+
+    @cached_property
+    def _children(self) -> dict[str, list[int]]:
+        # The nearest code above is the parent; placeholders between the two are no codes.
+        found: dict[str, list[int]] = {}
+        for code, row in self._by_code.items():
+            parent = next((above for above in reversed(_above(code)) if above in self._by_code), None)
+            if parent is not None:
+                found.setdefault(parent, []).append(row)
+        return found
+
+    @cached_property
+    def _families(self) -> dict[tuple[str, str, int], list[int]]:
+        found: dict[tuple[str, str, int], list[int]] = {}
+        for code, row in self._by_code.items():
+            title = self._columns["title"][row]
+            if side_of_title(title):
+                found.setdefault((code[:3], family_of_title(title), len(code)), []).append(row)
+        return found
+
+    @cached_property
+    def _word_counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for key in self._columns["key"]:
+            for word in key.split():
+                counts[word] = counts.get(word, 0) + 1
+        return counts
+
+    @cached_property
+    def _index(self) -> _Trigrams:
+        return _Trigrams(self._columns["key"])
+
+    @cached_property
+    def _words_index(self) -> tuple[list[str], _Trigrams]:
+        # A word that stands in one name only may be a misspelling itself, or of a tongue that no report uses.
+        words = sorted(word for word, count in self._word_counts.items() if count > 1 and len(word) > 3)
+        return words, _Trigrams(words)
+
+
+class _Trigrams:
+    """Postings of the letter triples of texts; whose weights are the same in all, so that they need not be kept."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        grams, rows = _grams(texts)
+        order = np.argsort(grams, kind="stable")
+        grams, rows = grams[order], rows[order]
+        first = np.ones(len(grams), bool)
+        first[1:] = (grams[1:] != grams[:-1]) | (rows[1:] != rows[:-1])
+        grams, self._rows = grams[first], rows[first]
+        counts = np.bincount(grams, minlength=_BASE**3)
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        weights = np.log((1 + len(texts)) / (1 + counts)) + 1.0
+        self._weights = (weights * weights).astype(np.float32)
+        lengths = np.sqrt(np.bincount(self._rows, weights=self._weights[grams], minlength=len(texts)))
+        self._inverse = (1.0 / np.maximum(lengths, 1e-6)).astype(np.float32)
+
+    def nearest(self, text: str, *, limit: int) -> list[int]:
+        """Return the rows of the texts nearest to one, best first; of equals the first."""
+        scores = np.zeros(len(self._inverse), np.float32)
+        for gram in np.unique(_grams([text])[0]):
+            scores[self._rows[self._starts[gram] : self._starts[int(gram) + 1]]] += self._weights[gram]
+        scores *= self._inverse
+        if limit < len(scores):
+            least = np.partition(scores, -limit)[-limit]
+            found = np.flatnonzero(scores >= max(least, 1e-9))
+        else:
+            found = np.flatnonzero(scores > 0)
+        return [int(row) for row in found[np.argsort(-scores[found], kind="stable")][:limit]]
+
+
+def load_shipped() -> KnowledgeBase:
+    """Return the base that ships with the package, loaded once a process (about half a second).
+
+    Raises TerminologyError when the file is missing, damaged or of another format.
+    """
+    return load_base(shipped_path())
+
+
+@lru_cache(maxsize=2)
+def load_base(path: Path) -> KnowledgeBase:
+    """Return the base in a file. Raises TerminologyError when it is missing, damaged or of another format."""
+    header, body = _read(path)
+    if hashlib.sha256(body).hexdigest() != header["sha256"]:
+        raise TerminologyError("is damaged: its SHA-256 is not the one that it states", item=str(path), remedy=_REMEDY)
+    try:
+        parts = lzma.decompress(body).decode("utf-8").split(_COLUMN_END)
+        return KnowledgeBase(header, {name: part.split("\n") for name, part in zip(_COLUMNS, parts, strict=True)})
+    except (lzma.LZMAError, ValueError, KeyError) as error:
+        raise TerminologyError(f"is damaged ({error})", item=str(path), remedy=_REMEDY) from error
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return what a base says of itself: release, sources, counts, sha256. Raises TerminologyError."""
+    return _read(path)[0]
+
+
+def write_base(
+    path: Path, header: dict[str, Any], concepts: Sequence[tuple[str, ...]], names: Sequence[tuple[str, ...]]
+) -> dict[str, Any]:
+    """Write a base and return its header; the same content gives the same bytes. Replaces `path` as a whole.
+
+    `concepts` are (code, title, cui, seventh), `names` are (row of the concept, kind, name, key).
+
+    Raises TerminologyError when the file cannot be written.
+    """
+    columns = [*zip(*concepts, strict=True), *zip(*names, strict=True)]
+    text = _COLUMN_END.join("\n".join(column) for column in columns)
+    body = lzma.compress(text.encode("utf-8"), format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, preset=9)
+    whole = {"format": FORMAT, **header, "sha256": hashlib.sha256(body).hexdigest()}
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(json.dumps(whole, sort_keys=True).encode("ascii") + b"\n" + body)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise TerminologyError(
+            f"cannot be written ({error.strerror})", item=str(path), remedy="Give another file with -o"
+        ) from error
+    return whole
+
+
+def shipped_path() -> Path:
+    """Return the path of the base that ships with the package."""
+    return Path(str(resources.files("medsearch_desktop.report") / "data" / "linking" / "concepts.base"))
+
+
+_REMEDY = "Install the program again, or make the base anew with `medsearch terminology build`"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    try:
+        line, _, body = path.read_bytes().partition(b"\n")
+        header = json.loads(line)
+        if header["format"] != FORMAT:
+            raise TerminologyError(f"is of format {header['format']}, not {FORMAT}", item=str(path), remedy=_REMEDY)
+    except OSError as error:
+        raise TerminologyError(f"cannot be read ({error.strerror})", item=str(path), remedy=_REMEDY) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TerminologyError("is no base of concepts", item=str(path), remedy=_REMEDY) from error
+    return header, body
+
+
+def _above(code: str) -> list[str]:
+    return [code[:length].rstrip(".") for length in range(3, len(code)) if length != 4]
+
+
+def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Return the letter triples of words with a space on either side, and the row of the text that each is of."""
+    table = np.full(256, _OTHER, np.uint8)
+    for index, letter in enumerate(_LETTERS):
+        table[ord(letter)] = index
+    joined = " " + " \n ".join(texts) + " "
+    letters = table[np.frombuffer(joined.encode("utf-8"), np.uint8)].astype(np.int32)
+    breaks = letters == _LETTERS.index("\n")
+    space = letters == _LETTERS.index(" ")
+    inside = ~(breaks[:-2] | breaks[1:-1] | breaks[2:] | space[1:-1])
+    grams = (letters[:-2] * _BASE + letters[1:-1]) * _BASE + letters[2:]
+    rows = np.cumsum(breaks)[1:-1]
+    return grams[inside].astype(np.uint16), rows[inside].astype(np.int32)
+
+
+def _edits(one: str, other: str) -> int:
+    """Return the letters to add, drop, change or swap with their neighbour to make one word of the other."""
+    before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        older, before, row = before, row, [i]
+        for j, wanted in enumerate(other, start=1):
+            cost = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

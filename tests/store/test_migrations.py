@@ -1,0 +1,72 @@
+"""A library of an earlier release opens, keeps what it had and takes what is new."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from medsearch_desktop.records import AttributeKind
+from medsearch_desktop.report.reader import ReportReader
+from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.reports import Reports
+
+TEXT = "FINDINGS: Small left effusion."
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A database as the first two migrations left it, with one report."""
+    file = tmp_path / "library.duckdb"
+    sql = resources.files("medsearch_desktop.store").joinpath("schema.sql").read_text("utf-8")
+    parts = re.split(r"^-- migration \d+$", sql, flags=re.MULTILINE)
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(
+            "CREATE TABLE migrations (number INTEGER PRIMARY KEY); INSERT INTO migrations VALUES (1), (2)"
+        )
+        connection.execute(parts[1])
+        connection.execute(parts[2])
+        connection.execute(
+            "INSERT INTO reports VALUES (1, 'r', NULL, NULL, '/a/r.txt', 'utf-8', $text,"
+            " [{'name': 'FINDINGS', 'start': 10, 'end': 30}], 'rules-1-000000000000')",
+            {"text": TEXT},
+        )
+        connection.execute(
+            "INSERT INTO entities VALUES (1, 0, 'effusion', 21, 29, 'FINDINGS', 'Diagnosis', 'present', 'Effusion', '',"
+            " 'J90', 'Pleural effusion', 1, '[]', '', -1, -1)"
+        )
+    return file
+
+
+def test_entities_of_before_are_still_there(old: Path) -> None:
+    database = Database(old)
+    stored = Reports(database).get("r")
+    assert stored is not None
+    (entity,) = stored.report.entities
+    assert (entity.text, entity.icd10cm, entity.attributes, entity.rule, entity.sentence_start) == (
+        "effusion",
+        "J90",
+        (),
+        "",
+        -1,
+    )
+    assert stored.report.language == "en"
+    database.close()
+
+
+def test_reading_again_fills_what_is_new(old: Path) -> None:
+    database = Database(old)
+    reports = Reports(database)
+    (number,) = reports.numbers(not_of="new")
+    reports.rewrite([(number, ReportReader().read(TEXT, report_id="r"))], pipeline_version="new")
+    assert reports.numbers(not_of="new") == []
+    database.close()
+    database = Database(old)
+    stored = Reports(database).get("r")
+    assert stored is not None
+    assert stored.report.entities[0].said(AttributeKind.SEVERITY) == ("mild",)
+    assert stored.pipeline_version == "new"
+    database.close()
