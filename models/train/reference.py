@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,10 @@ def looker(variant: int, *, size: int, batch: int = 16) -> Look:
 
     openvino = import_openvino()
     shape = [batch, 3, size, size]
-    model = openvino.convert_model(network, example_input=torch.zeros(shape))
+    with warnings.catch_warnings():
+        # OpenVINO converts by torch's tracing, which torch means to retire.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = openvino.convert_model(network, example_input=torch.zeros(shape))
     model.reshape(shape)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 

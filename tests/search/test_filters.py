@@ -46,12 +46,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyCon
         entities = [tuple(part.format(assertion) for part in EFFUSION)] if assertion else []
         if text is not None:
             connection.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, 'folder', '', 'utf-8', ?, [], '1')",
+                "INSERT INTO reports VALUES (?, ?, ?, 'folder', '', 'utf-8', ?, [], '1', 'en')",
                 [number, f"R{number}", uid, text],
             )
             for code, title, finding, said, category, mention in entities:
                 connection.execute(
-                    "INSERT INTO entities VALUES (?, 0, ?, 0, 0, '', ?, ?, ?, '', ?, ?, 1, '[]', '', -1, -1)",
+                    "INSERT INTO entities VALUES (?, 0, ?, 0, 0, '', ?, ?, ?, '', ?, ?, 1, '[]', '', -1, -1, '[]', 'certain', false, '', -1, -1)",
                     [number, mention, category, said, finding, code, title],
                 )
         for at, (modality, view, body, side, maker) in enumerate(shots):
