@@ -74,7 +74,6 @@ def train(folder: Path, out: Path, config: dict[str, Any], *, until: float, weig
     films = torch.from_numpy(pixels(training, size=SIZE, cache=cache))
     targets = Targets.of(training)
     likely = sampling(training, config["sampling"])
-    reference = make_reference(training, targets, films, still=config["reference"]["still"], cache=cache)
     run = start(config)
     if (out / "state.pt").exists():
         run.load(out / "state.pt")
@@ -83,6 +82,7 @@ def train(folder: Path, out: Path, config: dict[str, Any], *, until: float, weig
         state = torch.load(weights, map_location="cpu", weights_only=True)
         run.student.load_state_dict(state)
         run.averaged.load_state_dict(state)
+    reference = make_reference(training, targets, films, still=config["reference"]["still"], cache=cache)
     began, since = time.monotonic(), run.step
     while not run.done() and time.monotonic() < until:
         size = run.size()
