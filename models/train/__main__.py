@@ -5,7 +5,8 @@
 FILMS is a pool as `train.films` describes it. FOLDER receives `log.jsonl` (one line an evaluation), `state.pt` (to go
 on from when the run was cut off; the same command goes on), `best.pt` (the averaged weights of the evaluation with the
 best development score in the last phase) and a cache of resized films. Two runs with the same configuration draw the
-same films and variations, however often they were cut off. `--start best.pt` of an earlier run begins with its weights.
+same films and variations, however often they were cut off. `--start` begins with the weights of an earlier run: its
+`best.pt`, or the ONNX file that was made of it, which holds the network without the heads of the losses.
 
 Needs the `train` extra; with OpenVINO installed, the ImageNet networks run four times as fast.
 """
@@ -21,15 +22,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from retrieval import score
 
 from train.augment import as_input
 from train.films import Film, label_matrix, pixels, read_pool, split
 from train.reference import SIZE, Targets, make_reference
-from train.run import advance, loss_terms, start
+from train.run import Run, advance, loss_terms, start
 from train.student import Student, quickest
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a recipe; one that names a `base`, a file beside it, has that one's values where it gives none.
+
+    Raises OSError when a file cannot be read, tomllib.TOMLDecodeError when it is not TOML.
+    """
+    config = tomllib.loads(path.read_text("utf-8"))
+    base = config.pop("base", None)
+    return {**read_config(path.with_name(base)), **config} if base else config
+
+
+def begin_with(run: Run, weights: Path) -> None:
+    """Give a run the weights of an earlier one: a student's state dict, or an exported ONNX file without heads.
+
+    Raises OSError when the file cannot be read, ValueError or RuntimeError when it holds another network.
+    """
+    if weights.suffix == ".onnx":
+        # As `make_weights` stores them: in half precision, each under its own name.
+        held = {tensor.name.removesuffix(".half"): tensor for tensor in onnx.load(weights).graph.initializer}
+        state = run.student.state_dict()
+        for name, value in run.student.network.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            if name not in held:
+                raise ValueError(f"{weights}: has no {name}; give an ONNX file that export.py made")
+            state[f"network.{name}"] = torch.from_numpy(numpy_helper.to_array(held[name]).astype(value.numpy().dtype))
+    else:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    run.student.load_state_dict(state)
+    run.averaged.load_state_dict(state)
 
 
 def sampling(films: list[Film], shares: dict[str, float]) -> NDArray[np.float64]:
@@ -79,9 +113,7 @@ def train(folder: Path, out: Path, config: dict[str, Any], *, until: float, weig
         run.load(out / "state.pt")
         print(f"going on from step {run.step}", file=sys.stderr)
     elif weights is not None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        run.student.load_state_dict(state)
-        run.averaged.load_state_dict(state)
+        begin_with(run, weights)
     reference = make_reference(training, targets, films, still=config["reference"]["still"], cache=cache)
     began, since = time.monotonic(), run.step
     while not run.done() and time.monotonic() < until:
@@ -122,11 +154,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("films", type=Path, help="folder of the pool: manifest.csv and its images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
-    parser.add_argument("--start", type=Path, help="best.pt of an earlier run to begin with")
+    parser.add_argument("--start", type=Path, help="best.pt or ONNX file of an earlier run to begin with")
     parser.add_argument("--minutes", type=float, default=150, help="stop after this long (%(default)s); go on later")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    config = tomllib.loads(options.config.read_text("utf-8"))
+    config = read_config(options.config)
     until = time.monotonic() + 60 * options.minutes
     try:
         train(options.films, options.out, config, until=until, weights=options.start)
