@@ -57,9 +57,10 @@ def begin_with(run: Run, weights: Path) -> None:
         for name, value in run.student.network.state_dict().items():
             if name.endswith("num_batches_tracked"):
                 continue
-            if name not in held:
+            tensor = held.get(name.removeprefix("features."))
+            if tensor is None:
                 raise ValueError(f"{weights}: has no {name}; give an ONNX file that export.py made")
-            state[f"network.{name}"] = torch.from_numpy(numpy_helper.to_array(held[name]).astype(value.numpy().dtype))
+            state[f"network.{name}"] = torch.from_numpy(numpy_helper.to_array(tensor).astype(value.numpy().dtype))
     else:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     run.student.load_state_dict(state)

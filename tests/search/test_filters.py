@@ -51,8 +51,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyCon
             )
             for code, title, finding, said, category, mention in entities:
                 connection.execute(
-                    "INSERT INTO entities VALUES (?, 0, ?, 0, 0, '', ?, ?, ?, '', ?, ?, 1, '[]', '', -1, -1, '[]', 'certain', "
-                    "false, '', -1, -1)",
+                    "INSERT INTO entities VALUES (?, 0, ?, 0, 0, '', ?, ?, ?, '', ?, ?, 1, '[]', '', -1, -1, '[]', "
+                    "'certain', false, '', -1, -1)",
                     [number, mention, category, said, finding, code, title],
                 )
         for at, (modality, view, body, side, maker) in enumerate(shots):
