@@ -15,16 +15,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from medsearch_desktop.records import Category, Code
+from medsearch_desktop.records import Attribute, AttributeKind, Category, Code
 from medsearch_desktop.report.crosswalk import Crosswalk
 from medsearch_desktop.report.gist import (
+    BOTH,
+    LEFT,
+    RIGHT,
     Gist,
     alternatives,
     gist,
     gist_of_name,
     gist_of_title_less_site,
     gist_of_words,
+    light_words,
     place_words,
+    side_of_words,
     weak_words,
 )
 from medsearch_desktop.report.letters import NameIndex
@@ -35,6 +40,7 @@ from medsearch_desktop.report.ranking import (
     fit,
     kind_factor,
     never_implied,
+    qualifiers,
     side_of_family,
     title_factor,
 )
@@ -46,6 +52,8 @@ from medsearch_desktop.report.umls_base import UmlsBase, open_umls
 FLOOR = 0.62
 # What is only alike, name by name, must be more so.
 _BASE_FLOOR = 0.72
+# And more so in a report, where nobody looks at the answer before it is counted.
+_MENTION_FLOOR = 0.85
 # Share of the telling words of a phrase that a name inside it must cover.
 _MIN_COVERAGE = 0.7
 _PLACE = 0.5
@@ -57,6 +65,11 @@ _PARENT = 0.97
 _CORRECTED = 0.95
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
+_KEPT = 20_000
+_RUNNERS_UP = 3
+_SIDE_WORDS = {"": (), RIGHT: ("right",), LEFT: ("left",), BOTH: ("bilateral",)}
+# Words that may stand between a word that tells the kind and what it is the kind of: "acute on chronic".
+_BETWEEN = frozenset({"on", "and", ",", "left", "right", "bilateral"})
 _RANK = {
     Category.DIAGNOSIS: 0,
     Category.SIGN: 1,
@@ -95,6 +108,8 @@ class Link:
 
 
 NO_CODE = Code(cui="", icd10cm="", title="", score=0.0)
+# Mentions that have no code unless their row of the lexicon says so: an examination is no disease.
+_NEVER_LINKED = frozenset({Category.ANATOMY, Category.PROCEDURE})
 
 
 class Linker:
@@ -110,6 +125,7 @@ class Linker:
         # A place alone is no answer to what a phrase means, unless the phrase is its very name.
         self._names = NameIndex([term for term in self._crosswalk.terms if term.category is not Category.ANATOMY])
         self._runners_up: dict[str, tuple[Code, ...]] = {}
+        self._coded: dict[tuple[str, ...], tuple[Code, tuple[Code, ...]]] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -143,7 +159,7 @@ class Linker:
         others = tuple(match for match in matches[:alternatives] if match.code.score >= _RUNNER_UP_FLOOR)
         return Link(NO_CODE, tuple(match.code for match in others), None, others)
 
-    def runners_up(self, term: Term, *, limit: int = 3) -> tuple[Code, ...]:
+    def runners_up(self, term: Term, *, limit: int = _RUNNERS_UP) -> tuple[Code, ...]:
         """Return the concepts of other codes whose names are nearest to that of a term."""
         found = self._runners_up.get(term.name)
         if found is None:
@@ -157,9 +173,84 @@ class Linker:
                 self._runners_up[term.name] = found
         return found
 
+    def code_mention(
+        self,
+        term: Term,
+        words: Sequence[str],
+        *,
+        before: Sequence[str] = (),
+        attributes: Sequence[Attribute] = (),
+    ) -> tuple[Code, tuple[Code, ...]]:
+        """Return the code of a mention of a term in a report, and the runners-up, best first.
+
+        `words` are the mention's own, `before` those that stand before it in its sentence, `attributes` what the
+        sentence says of it. The code is that of the term on the side that is said; of a kind or a place that is
+        said too when a name says the same; and what the base of concepts has where the term has none, if
+        that is surely meant. It never says more than the report.
+
+        Raises TerminologyError when the base cannot be loaded.
+        """
+        if term.category in _NEVER_LINKED and not term.icd10cm:
+            return Code(term.cui, "", term.title, 1.0 if term.cui else 0.0), self.runners_up(term)
+        told = self._kind_before(before)
+        places = tuple(dict.fromkeys(each.value for each in attributes if each.kind is AttributeKind.ANATOMY))
+        side = side_of_words([each.value for each in attributes if each.kind is AttributeKind.LATERALITY])
+        key = (term.rule or term.name, " ".join(words), " ".join(told), side, *places)
+        found = self._coded.get(key)
+        if found is None:
+            found = self._code_mention(term, tuple(words), told, places, side)
+            with self._lock:
+                if len(self._coded) >= _KEPT:
+                    self._coded.clear()
+                self._coded[key] = found
+        return found
+
     def code_phrases(self, phrases: Iterable[str]) -> list[dict[str, Any]]:
         """Return, for each phrase, the object that `medsearch code` prints. Raises TerminologyError."""
         return [self._phrase_json(phrase) for phrase in phrases]
+
+    def _kind_before(self, before: Sequence[str]) -> tuple[str, ...]:
+        """Return the words right before a mention that tell of what kind it is, past those that do not matter."""
+        told: list[str] = []
+        for word in reversed(before):
+            if word in qualifiers():
+                told.insert(0, word)
+            elif word not in self._modifiers and word not in _BETWEEN:
+                break
+        return tuple(told)
+
+    def _code_mention(
+        self, term: Term, words: tuple[str, ...], told: tuple[str, ...], places: tuple[str, ...], side: str
+    ) -> tuple[Code, tuple[Code, ...]]:
+        own = self.base.concept_of_code(term.icd10cm) if term.icd10cm else None
+        said = Gist(gist_of_words(words).words, side)
+        sided = self._final(own, said) or own if own is not None else None
+        code = Code(term.cui, term.icd10cm, term.title, 1.0 if term.icd10cm or term.cui else 0.0)
+        if own is not None and sided is not None and sided.code != own.code:
+            code = replace(code, icd10cm=sided.code, title=sided.title)
+        name = phrase_of(term.name)
+        known = {*said.words, *gist_of_words(name).words}
+        further = [place for place in places if not known.issuperset(gist(place).words)]
+        told = tuple(word for word in told if word not in words)
+        wholes = [
+            (*told, *own_words, *at) for at in _places_said(further) for own_words in dict.fromkeys((words, name))
+        ]
+        for whole in dict.fromkeys(wholes):
+            # What the lexicon says outright holds until the sentence adds something to it.
+            if own is not None and whole in (words, name):
+                continue
+            best = self.link(" ".join((*_SIDE_WORDS[side], *whole))).best
+            if best is None or not best.code.icd10cm or (best.rule not in (EXACT, SAME_WORDS) and own is not None):
+                continue
+            if best.rule == LIKE and best.code.score < _MENTION_FLOOR:
+                continue
+            if best.code.icd10cm != code.icd10cm:
+                code = replace(best.code, cui=best.code.cui or term.cui)
+            break
+        others = [other for other in self.runners_up(term) if other.icd10cm != code.icd10cm]
+        if own is not None and code.icd10cm != own.code:
+            others.insert(0, Code(term.cui, own.code, own.title, 0.99 * code.score))
+        return code, tuple(others[:_RUNNERS_UP])
 
     def _phrase_json(self, phrase: str) -> dict[str, Any]:
         link = self.link(phrase)
@@ -240,9 +331,11 @@ class Linker:
         """Yield the matches among the names of the base and of what the user has imported."""
         if not said.key or self._places.issuperset(said.words):
             return
-        names = [*self.base.same(said.key), *self.base.nearest(said.key)]
+        # "Acute disease" is as near to all diseases that have a name.
+        vague = weak_words().union(light_words()).issuperset(said.words)
+        names = [*self.base.same(said.key), *(() if vague else self.base.nearest(said.key))]
         if self.umls is not None:
-            names += [*self.umls.same(said.key), *self.umls.nearest(said.key)]
+            names += [*self.umls.same(said.key), *(() if vague else self.umls.nearest(said.key))]
         seen: set[tuple[str, str, str]] = set()
         for name in names:
             own = (name.text, name.concept.code, name.concept.cui)
@@ -351,6 +444,13 @@ def _coded_first(matches: list[Match]) -> list[Match]:
     if not coded.code.cui and matches[0].rule in (EXACT, SAME_WORDS):
         coded = replace(coded, code=replace(coded.code, cui=matches[0].code.cui))
     return [coded, *rest]
+
+
+def _places_said(places: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the words of all places together, of each alone, and of none."""
+    said = [phrase_of(place) for place in places]
+    together = tuple(word for place in said for word in place)
+    return list(dict.fromkeys((together, *said, ())))
 
 
 def _ruled_out(words: Sequence[str]) -> bool:
