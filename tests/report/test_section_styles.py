@@ -251,10 +251,10 @@ STYLES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [("FINDINGS", "Clear."), ("IMPRESSION", "Normal.")],
     ),
     "one line, masks": (
-        "COMPARISON: XXXX, XXXX INDICATION: XXXX-year-old male with XXXX. FINDINGS: The heart is XXXX. IMPRESSION: Normal.",
+        "COMPARISON: XXXX, XXXX INDICATION: XXXX-year-old with XXXX. FINDINGS: The heart is XXXX. IMPRESSION: Normal.",
         [
             ("COMPARISON", "XXXX, XXXX"),
-            ("INDICATION", "XXXX-year-old male with XXXX."),
+            ("INDICATION", "XXXX-year-old with XXXX."),
             ("FINDINGS", "The heart is XXXX."),
             ("IMPRESSION", "Normal."),
         ],
