@@ -52,8 +52,6 @@ from medsearch_desktop.report.umls_base import UmlsBase, open_umls
 FLOOR = 0.62
 # What is only alike, name by name, must be more so.
 _BASE_FLOOR = 0.72
-# And more so in a report, where nobody looks at the answer before it is counted.
-_MENTION_FLOOR = 0.85
 # Share of the telling words of a phrase that a name inside it must cover.
 _MIN_COVERAGE = 0.7
 _PLACE = 0.5
@@ -138,18 +136,21 @@ class Linker:
         """The UMLS base that the user has imported, if any. Raises TerminologyError when it is damaged."""
         return open_umls(self.base)
 
-    def link(self, mention: str, *, alternatives: int = 4) -> Link:
+    def link(self, mention: str, *, alternatives: int = 4, alike: bool = True) -> Link:
         """Return the concept of a phrase and up to `alternatives` runners-up, best first, each of another code.
 
-        Scores run from 0 to 1; below `FLOOR` the concept is empty and the runners-up are still given.
+        Without `alike` only names that say the same count, which takes microseconds. Scores run from 0 to 1; below
+        `FLOOR` the concept is empty and the runners-up are still given.
 
         Raises TerminologyError when the base cannot be loaded.
         """
         words = phrase_of(mention)[:_MAX_WORDS]
         if not words:
             return Link(NO_CODE, ())
-        said, factor = self._corrected(gist_of_words(words))
-        found = [*self._own(words, said, factor), *self._of_base(words, said, factor)]
+        said, factor = gist_of_words(words), 1.0
+        if alike:
+            said, factor = self._corrected(said)
+        found = [*self._own(words, said, factor, alike), *self._of_base(words, said, factor, alike)]
         found.sort(key=lambda match: (-match.code.score, match.order))
         matches = _coded_first(_distinct_matches(found))
         ruled_out = not matches or (_ruled_out(words) and matches[0].rule != EXACT)
@@ -185,8 +186,8 @@ class Linker:
 
         `words` are the mention's own, `before` those that stand before it in its sentence, `attributes` what the
         sentence says of it. The code is that of the term on the side that is said; of a kind or a place that is
-        said too when a name says the same; and what the base of concepts has where the term has none, if
-        that is surely meant. It never says more than the report.
+        said too when a name says the same; and what the base of concepts has where the term has none, if a
+        name there says the same. It never says more than the report.
 
         Raises TerminologyError when the base cannot be loaded.
         """
@@ -232,17 +233,13 @@ class Linker:
         known = {*said.words, *gist_of_words(name).words}
         further = [place for place in places if not known.issuperset(gist(place).words)]
         told = tuple(word for word in told if word not in words)
-        wholes = [
-            (*told, *own_words, *at) for at in _places_said(further) for own_words in dict.fromkeys((words, name))
-        ]
-        for whole in dict.fromkeys(wholes):
+        for whole in self._wholes(told, words, name, further):
             # What the lexicon says outright holds until the sentence adds something to it.
             if own is not None and whole in (words, name):
                 continue
-            best = self.link(" ".join((*_SIDE_WORDS[side], *whole))).best
-            if best is None or not best.code.icd10cm or (best.rule not in (EXACT, SAME_WORDS) and own is not None):
-                continue
-            if best.rule == LIKE and best.code.score < _MENTION_FLOOR:
+            # What is only alike is for a person to choose from: here nobody looks before it is counted.
+            best = self.link(" ".join((*_SIDE_WORDS[side], *whole)), alike=False).best
+            if best is None or not best.code.icd10cm or best.rule not in (EXACT, SAME_WORDS):
                 continue
             if best.code.icd10cm != code.icd10cm:
                 code = replace(best.code, cui=best.code.cui or term.cui)
@@ -251,6 +248,14 @@ class Linker:
         if own is not None and code.icd10cm != own.code:
             others.insert(0, Code(term.cui, own.code, own.title, 0.99 * code.score))
         return code, tuple(others[:_RUNNERS_UP])
+
+    def _wholes(
+        self, told: tuple[str, ...], words: tuple[str, ...], name: tuple[str, ...], places: Sequence[str]
+    ) -> list[tuple[str, ...]]:
+        """Return what a mention says with its kind and places, most first, then without what only says how much."""
+        said = [(*kind, *own, *at) for kind in (told, ()) for at in _places_said(places) for own in (words, name)]
+        bare = [tuple(word for word in whole if word not in weak_words()) for whole in said]
+        return [whole for whole in dict.fromkeys((*said, *bare)) if whole]
 
     def _phrase_json(self, phrase: str) -> dict[str, Any]:
         link = self.link(phrase)
@@ -287,14 +292,14 @@ class Linker:
     def _own_words(self) -> frozenset[str]:
         return frozenset(word for key in self._crosswalk.by_gist for word in key.split())
 
-    def _own(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+    def _own(self, words: Sequence[str], said: Gist, factor: float, alike: bool) -> Iterator[Match]:
         """Yield the matches among our own names."""
         for score, term, name, rule in self._inside(words):
             yield self._match_of_term(score, term, name, rule, said)
         for told, name, term in self._crosswalk.by_gist.get(said.key, ()):
             if told.side in ("", said.side):
                 yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
-        if self._places.issuperset(said.words):
+        if not alike or self._places.issuperset(said.words):
             return
         for score, term, name in self._names.nearest(" ".join(words)):
             named = gist(name).words
@@ -327,15 +332,15 @@ class Linker:
                     score = 0.4 + 0.5 * coverage + 0.04 * (end - start) / len(words)
                     yield score, term, " ".join(words[start:end]), INSIDE
 
-    def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+    def _of_base(self, words: Sequence[str], said: Gist, factor: float, alike: bool) -> Iterator[Match]:
         """Yield the matches among the names of the base and of what the user has imported."""
         if not said.key or self._places.issuperset(said.words):
             return
         # "Acute disease" is as near to all diseases that have a name.
-        vague = weak_words().union(light_words()).issuperset(said.words)
-        names = [*self.base.same(said.key), *(() if vague else self.base.nearest(said.key))]
+        near = alike and not weak_words().union(light_words()).issuperset(said.words)
+        names = [*self.base.same(said.key), *(self.base.nearest(said.key) if near else ())]
         if self.umls is not None:
-            names += [*self.umls.same(said.key), *(() if vague else self.umls.nearest(said.key))]
+            names += [*self.umls.same(said.key), *(self.umls.nearest(said.key) if near else ())]
         seen: set[tuple[str, str, str]] = set()
         for name in names:
             own = (name.text, name.concept.code, name.concept.cui)
