@@ -33,7 +33,7 @@ from medsearch_desktop.report.gist import (
     weak_words,
 )
 from medsearch_desktop.report.letters import NameIndex
-from medsearch_desktop.report.lexicon import Term, phrase_of
+from medsearch_desktop.report.lexicon import Term, load_lexicon, phrase_of
 from medsearch_desktop.report.ranking import (
     contradicts,
     ease,
@@ -61,6 +61,12 @@ _SAME_WORDS = 0.985
 # A code that has finer ones below it yields to one of those that says the same.
 _PARENT = 0.97
 _CORRECTED = 0.95
+# A code of the head of a phrase leaves out what it goes with; where a thing is must not be left out.
+_HEAD = 0.75
+_HEAD_ENDS = frozenset(
+    {"with", "after", "following", "measuring", "causing", "due", "secondary", "containing", "extending", "showing"}
+    | {"along", "complicated", "associated", "because", "status", "post", "without"}
+)
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
 _KEPT = 20_000
@@ -158,7 +164,23 @@ class Linker:
             others = tuple(match for match in matches[1 : alternatives + 1] if match.code.score >= _RUNNER_UP_FLOOR)
             return Link(matches[0].code, tuple(match.code for match in others), matches[0], others)
         others = tuple(match for match in matches[:alternatives] if match.code.score >= _RUNNER_UP_FLOOR)
+        head = None if ruled_out or not alike else self._head(words)
+        if head is not None:
+            others = tuple(match for match in others if match.code.icd10cm != head.code.icd10cm)
+            return Link(head.code, tuple(match.code for match in others), head, others)
         return Link(NO_CODE, tuple(match.code for match in others), None, others)
+
+    def _head(self, words: Sequence[str]) -> Match | None:
+        """Return the match of what stands before "with", "after" and the like, when a name says the same.
+
+        "Pneumomediastinum after vomiting" is a pneumomediastinum: a code that says less than the phrase.
+        """
+        ends = [index for index, word in enumerate(words) if index and word in _HEAD_ENDS]
+        for end in reversed(ends):
+            best = self.link(" ".join(words[:end]), alike=False).best
+            if best is not None and best.code.icd10cm and best.rule in (EXACT, SAME_WORDS):
+                return replace(best, code=replace(best.code, score=_HEAD * best.code.score), rule=INSIDE)
+        return None
 
     def runners_up(self, term: Term, *, limit: int = _RUNNERS_UP) -> tuple[Code, ...]:
         """Return the concepts of other codes whose names are nearest to that of a term."""
@@ -281,7 +303,7 @@ class Linker:
     @cached_property
     def _places(self) -> frozenset[str]:
         """The telling words of places, and those that only say where in them."""
-        terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
+        terms = (term for term in load_lexicon().terms if term.category is Category.ANATOMY)
         return weak_words().union(place_words(), *(gist(name).words for term in terms for name in term.names))
 
     def _is_place(self, word: str) -> bool:
