@@ -255,13 +255,16 @@ class Linker:
         known = {*said.words, *gist_of_words(name).words}
         further = [place for place in places if not known.issuperset(gist(place).words)]
         told = tuple(word for word in told if word not in words)
-        for whole in self._wholes(told, words, name, further):
+        for whole in self._wholes(told, words, name, further, bare=own is None):
             # What the lexicon says outright holds until the sentence adds something to it.
             if own is not None and whole in (words, name):
                 continue
             # What is only alike is for a person to choose from: here nobody looks before it is counted.
             best = self.link(" ".join((*_SIDE_WORDS[side], *whole)), alike=False).best
             if best is None or not best.code.icd10cm or best.rule not in (EXACT, SAME_WORDS):
+                continue
+            # A finding of the chest stays what it is wherever in the chest: only another organ makes it another thing.
+            if term.findings and not told and best.code.icd10cm[:3] == term.icd10cm[:3]:
                 continue
             if best.code.icd10cm != code.icd10cm:
                 code = replace(best.code, cui=best.code.cui or term.cui)
@@ -272,12 +275,18 @@ class Linker:
         return code, tuple(others[:_RUNNERS_UP])
 
     def _wholes(
-        self, told: tuple[str, ...], words: tuple[str, ...], name: tuple[str, ...], places: Sequence[str]
+        self,
+        told: tuple[str, ...],
+        words: tuple[str, ...],
+        name: tuple[str, ...],
+        places: Sequence[str],
+        *,
+        bare: bool,
     ) -> list[tuple[str, ...]]:
-        """Return what a mention says with its kind and places, most first, then without what only says how much."""
+        """Return what a mention says with its kind and places, most first; `bare`, then without how much and when."""
         said = [(*kind, *own, *at) for kind in (told, ()) for at in _places_said(places) for own in (words, name)]
-        bare = [tuple(word for word in whole if word not in weak_words()) for whole in said]
-        return [whole for whole in dict.fromkeys((*said, *bare)) if whole]
+        stripped = [tuple(word for word in whole if word not in weak_words()) for whole in said] if bare else []
+        return [whole for whole in dict.fromkeys((*said, *stripped)) if whole]
 
     def _phrase_json(self, phrase: str) -> dict[str, Any]:
         link = self.link(phrase)

@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ def measure(work: Path, *, most: int = 10_000) -> dict[str, Any]:
     reports = list(reader.read_many((row["report_id"], row["text"]) for row in rows))
     rate = len(rows) / (time.perf_counter() - began)
     processor_rate = len(rows) / (time.process_time() - processor)
+    # In kilobytes on Linux, where this is measured; of reading alone, as what follows asks the whole base.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     predictions = work / "findings.jsonl"
     names = {"positive": "present", "negative": "absent", "uncertain": "uncertain"}
     with predictions.open("w", encoding="utf-8") as file:
@@ -73,6 +76,7 @@ def measure(work: Path, *, most: int = 10_000) -> dict[str, Any]:
         "codes": _evaluate("evaluate_icd10.py", phrases).strip().splitlines(),
         "reports_per_s": rate,
         "reports_per_processor_s": processor_rate,
+        "peak_megabytes": peak,
     }
 
 
@@ -95,7 +99,12 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             ">= 89",
         ),
         (f"{what}: hedged mentions taken for findings", f"{result['hard_false_positives']:.1%}", "<= 35 %"),
-        (f"{what}: reading", f"{result['reports_per_s']:.0f} reports/s", ">= 500"),
+        (
+            f"{what}: reading",
+            f"{result['reports_per_s']:.0f} reports/s, {1000 / result['reports_per_processor_s']:.2f} ms of processor "
+            f"time a report, {result['peak_megabytes']:.0f} MB at the peak",
+            ">= 500/s, <= 500 MB",
+        ),
         *((f"ICD-10-CM phrases: {line.split(':')[0]}", line.split(":", 1)[1].strip(), "") for line in result["codes"]),
     ]
 

@@ -68,6 +68,11 @@ def test_a_mention_without_a_code_asks_the_base(reader: ReportReader, text: str,
         ("Mass in the left kidney.", "N28.89"),
         ("Compression fracture of the thoracic spine.", "S22.000"),
         ("Chronic pleural effusion.", "J90"),
+        # Less is never made of a mention than its own row says.
+        ("Nodular opacities in the right lung.", "R91.8"),
+        ("Fracture of the proximal humerus, left.", "S42.202"),
+        ("Prior tuberculosis.", "B90.9"),
+        ("Degenerative changes of the thoracic spine.", "M47.9"),
     ],
 )
 def test_kind_and_place_decide_where_a_name_says_both(reader: ReportReader, text: str, code: str) -> None:
