@@ -151,16 +151,23 @@ class Sentence:
                     blocked = any(found.end <= stop < mention.start for stop in self.stops)
                     return [mention] if clear and not blocked else []
             return []
-        reach = self._reach(found, cue, limit)
+        if cue.reach == "sentence":
+            if any(mention.end <= found.start for mention in self.mentions):
+                return []
+            reach = min((stop for stop in self.stops if found.end <= stop < limit), default=limit)
+        else:
+            reach = self._reach(found, cue, limit)
         return [mention for mention in self.mentions if found.end <= mention.start < reach]
 
     def _reach(self, found: FoundCue, cue: Cue, limit: int) -> int:
         """Return the first word that a forward cue does not speak of."""
-        words, denies = self.words, cue.assertion is Assertion.ABSENT
+        words, denies, series = self.words, cue.assertion is Assertion.ABSENT, cue.reach == "series"
+        must_close = not denies and not series
         restarts, closing = self.lexicon.words["restart"], self.lexicon.words["closing"]
         subjects, prepositions = self.lexicon.words["subject"], self.lexicon.words["preposition"]
         seen = closed = False
-        index = found.end
+        # "Differential: pneumonia" heads its list with a colon.
+        index = found.end + (found.end < limit and words[found.end] == ":")
         while index < limit:
             word = words[index]
             if index in self.stops:
@@ -182,12 +189,13 @@ class Sentence:
                     return index
                 next_word = words[following]
                 if next_word in restarts and (
-                    next_word in self.lexicon.strong_restarts or not self._closes(following, limit, _CLOSERS)
+                    next_word in self.lexicon.strong_restarts
+                    or not (series or self._closes(following, limit, _CLOSERS))
                 ):
                     return index
                 if self._states(following, limit):
                     return index
-                if word == "," and not denies and not self._closes(following, limit, _JOINERS - {",", "with"}):
+                if word == "," and must_close and not self._closes(following, limit, _JOINERS - {",", "with"}):
                     return index
                 index = following
                 continue

@@ -15,18 +15,20 @@ from typing import Any, TypeVar
 from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Entity, Section
 from medsearch_desktop.report.assertion import FoundCue, FoundOrgan, Inference, Mention, Sentence, Verdict
 from medsearch_desktop.report.attributes import FoundAttribute, Place, attach
-from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Entry, Term, load_lexicon
+from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Entry, Term, load_lexicon, phrase_of
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.sections import NOT_READ, is_header_line
 from medsearch_desktop.report.tables import tables_digest
 from medsearch_desktop.report.words import Words, split_words
 
 # Changes when the rules or any table does: a library then knows which reports to read again.
-PIPELINE_VERSION = f"rules-2-{tables_digest()}"
+PIPELINE_VERSION = f"rules-3-{tables_digest()}"
 
 _Span = TypeVar("_Span", Mention, FoundCue, FoundOrgan, FoundAttribute)
 
 _UNKNOWN = "unknown"
+# As far before a mention as adjectives of it are looked for.
+_WORDS_BEFORE = 4
 _PUNCTUATION = frozenset(".,;:()[]!?")
 # What a mention means where nothing was seen yet: the question that led to the examination, what was known before.
 _SECTION_DEFAULTS = {
@@ -239,6 +241,13 @@ class EntityExtractor:
         row: str = "",
     ) -> Entity:
         first, last = place.span(start, end)
+        said = place.words.normal
+        code, alternatives = self.linker.code_mention(
+            term,
+            phrase_of(term.name) if inferred else said[start:end],
+            before=() if inferred else said[max(place.start, start - _WORDS_BEFORE) : start],
+            attributes=attributes,
+        )
         cue_start, cue_end = place.span(verdict.start, verdict.end) if verdict.start >= 0 else (-1, -1)
         sentence_start, sentence_end = place.span(place.start, place.end)
         return Entity(
@@ -249,11 +258,11 @@ class EntityExtractor:
             category=term.category,
             assertion=verdict.assertion,
             finding=finding,
-            cui=term.cui,
-            icd10cm=term.icd10cm,
-            title=term.title,
-            score=1.0 if term.icd10cm or term.cui else 0.0,
-            alternatives=self.linker.runners_up(term),
+            cui=code.cui,
+            icd10cm=code.icd10cm,
+            title=code.title,
+            score=code.score,
+            alternatives=alternatives,
             cue=place.text[cue_start:cue_end] if cue_start >= 0 else "",
             cue_start=cue_start,
             cue_end=cue_end,

@@ -56,10 +56,15 @@ def gist(text: str) -> Gist:
 
 def gist_of_words(words: Sequence[str]) -> Gist:
     """Return what a phrase of normal words says."""
-    sides = {_SIDES[word] for word in words if word in _SIDES}
-    side = BOTH if BOTH in sides or len(sides) > 1 else next(iter(sides), "")
+    side = side_of_words(words)
     kept = [normal for word in _whole(words) if word not in _SIDES and (normal := _reading(word))]
     return Gist(tuple(sorted({part for normal in kept for part in normal.split()})), side)
+
+
+def side_of_words(words: Sequence[str]) -> str:
+    """Return the side that normal words say: R, L, B(oth) or empty."""
+    sides = {_SIDES[word] for word in words if word in _SIDES}
+    return BOTH if BOTH in sides or len(sides) > 1 else next(iter(sides), "")
 
 
 def gist_of_name(name: str) -> Gist:

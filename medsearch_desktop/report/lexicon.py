@@ -51,6 +51,10 @@ class Term:
     cui: str
     rule: str = ""
 
+    def __hash__(self) -> int:
+        # Terms are keys for every mention; hashing all their names took 4 % of the reading.
+        return hash((self.name, self.icd10cm))
+
 
 @dataclass(frozen=True, slots=True)
 class Cue:

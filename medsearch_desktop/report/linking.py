@@ -15,26 +15,32 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from medsearch_desktop.records import Category, Code
+from medsearch_desktop.records import Attribute, AttributeKind, Category, Code
 from medsearch_desktop.report.crosswalk import Crosswalk
 from medsearch_desktop.report.gist import (
+    BOTH,
+    LEFT,
+    RIGHT,
     Gist,
     alternatives,
     gist,
     gist_of_name,
     gist_of_title_less_site,
     gist_of_words,
+    light_words,
     place_words,
+    side_of_words,
     weak_words,
 )
 from medsearch_desktop.report.letters import NameIndex
-from medsearch_desktop.report.lexicon import Term, phrase_of
+from medsearch_desktop.report.lexicon import Term, load_lexicon, phrase_of
 from medsearch_desktop.report.ranking import (
     contradicts,
     ease,
     fit,
     kind_factor,
     never_implied,
+    qualifiers,
     side_of_family,
     title_factor,
 )
@@ -55,8 +61,19 @@ _SAME_WORDS = 0.985
 # A code that has finer ones below it yields to one of those that says the same.
 _PARENT = 0.97
 _CORRECTED = 0.95
+# A code of the head of a phrase leaves out what it goes with; where a thing is must not be left out.
+_HEAD = 0.75
+_HEAD_ENDS = frozenset(
+    {"with", "after", "following", "measuring", "causing", "due", "secondary", "containing", "extending", "showing"}
+    | {"along", "complicated", "associated", "because", "status", "post", "without"}
+)
 _RUNNER_UP_FLOOR = 0.3
 _MAX_WORDS = 40
+_KEPT = 20_000
+_RUNNERS_UP = 3
+_SIDE_WORDS = {"": (), RIGHT: ("right",), LEFT: ("left",), BOTH: ("bilateral",)}
+# Words that may stand between a word that tells the kind and what it is the kind of: "acute on chronic".
+_BETWEEN = frozenset({"on", "and", ",", "left", "right", "bilateral"})
 _RANK = {
     Category.DIAGNOSIS: 0,
     Category.SIGN: 1,
@@ -95,6 +112,8 @@ class Link:
 
 
 NO_CODE = Code(cui="", icd10cm="", title="", score=0.0)
+# Mentions that have no code unless their row of the lexicon says so: an examination is no disease.
+_NEVER_LINKED = frozenset({Category.ANATOMY, Category.PROCEDURE})
 
 
 class Linker:
@@ -110,6 +129,7 @@ class Linker:
         # A place alone is no answer to what a phrase means, unless the phrase is its very name.
         self._names = NameIndex([term for term in self._crosswalk.terms if term.category is not Category.ANATOMY])
         self._runners_up: dict[str, tuple[Code, ...]] = {}
+        self._coded: dict[tuple[str, ...], tuple[Code, tuple[Code, ...]]] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -122,18 +142,21 @@ class Linker:
         """The UMLS base that the user has imported, if any. Raises TerminologyError when it is damaged."""
         return open_umls(self.base)
 
-    def link(self, mention: str, *, alternatives: int = 4) -> Link:
+    def link(self, mention: str, *, alternatives: int = 4, alike: bool = True) -> Link:
         """Return the concept of a phrase and up to `alternatives` runners-up, best first, each of another code.
 
-        Scores run from 0 to 1; below `FLOOR` the concept is empty and the runners-up are still given.
+        Without `alike` only names that say the same count, which takes microseconds. Scores run from 0 to 1; below
+        `FLOOR` the concept is empty and the runners-up are still given.
 
         Raises TerminologyError when the base cannot be loaded.
         """
         words = phrase_of(mention)[:_MAX_WORDS]
         if not words:
             return Link(NO_CODE, ())
-        said, factor = self._corrected(gist_of_words(words))
-        found = [*self._own(words, said, factor), *self._of_base(words, said, factor)]
+        said, factor = gist_of_words(words), 1.0
+        if alike:
+            said, factor = self._corrected(said)
+        found = [*self._own(words, said, factor, alike), *self._of_base(words, said, factor, alike)]
         found.sort(key=lambda match: (-match.code.score, match.order))
         matches = _coded_first(_distinct_matches(found))
         ruled_out = not matches or (_ruled_out(words) and matches[0].rule != EXACT)
@@ -141,9 +164,25 @@ class Linker:
             others = tuple(match for match in matches[1 : alternatives + 1] if match.code.score >= _RUNNER_UP_FLOOR)
             return Link(matches[0].code, tuple(match.code for match in others), matches[0], others)
         others = tuple(match for match in matches[:alternatives] if match.code.score >= _RUNNER_UP_FLOOR)
+        head = None if ruled_out or not alike else self._head(words)
+        if head is not None:
+            others = tuple(match for match in others if match.code.icd10cm != head.code.icd10cm)
+            return Link(head.code, tuple(match.code for match in others), head, others)
         return Link(NO_CODE, tuple(match.code for match in others), None, others)
 
-    def runners_up(self, term: Term, *, limit: int = 3) -> tuple[Code, ...]:
+    def _head(self, words: Sequence[str]) -> Match | None:
+        """Return the match of what stands before "with", "after" and the like, when a name says the same.
+
+        "Pneumomediastinum after vomiting" is a pneumomediastinum: a code that says less than the phrase.
+        """
+        ends = [index for index, word in enumerate(words) if index and word in _HEAD_ENDS]
+        for end in reversed(ends):
+            best = self.link(" ".join(words[:end]), alike=False).best
+            if best is not None and best.code.icd10cm and best.rule in (EXACT, SAME_WORDS):
+                return replace(best, code=replace(best.code, score=_HEAD * best.code.score), rule=INSIDE)
+        return None
+
+    def runners_up(self, term: Term, *, limit: int = _RUNNERS_UP) -> tuple[Code, ...]:
         """Return the concepts of other codes whose names are nearest to that of a term."""
         found = self._runners_up.get(term.name)
         if found is None:
@@ -157,9 +196,97 @@ class Linker:
                 self._runners_up[term.name] = found
         return found
 
+    def code_mention(
+        self,
+        term: Term,
+        words: Sequence[str],
+        *,
+        before: Sequence[str] = (),
+        attributes: Sequence[Attribute] = (),
+    ) -> tuple[Code, tuple[Code, ...]]:
+        """Return the code of a mention of a term in a report, and the runners-up, best first.
+
+        `words` are the mention's own, `before` those that stand before it in its sentence, `attributes` what the
+        sentence says of it. The code is that of the term on the side that is said; of a kind or a place that is
+        said too when a name says the same; and what the base of concepts has where the term has none, if a
+        name there says the same. It never says more than the report.
+
+        Raises TerminologyError when the base cannot be loaded.
+        """
+        if term.category in _NEVER_LINKED and not term.icd10cm:
+            return Code(term.cui, "", term.title, 1.0 if term.cui else 0.0), self.runners_up(term)
+        told = self._kind_before(before)
+        places = tuple(dict.fromkeys(each.value for each in attributes if each.kind is AttributeKind.ANATOMY))
+        side = side_of_words([each.value for each in attributes if each.kind is AttributeKind.LATERALITY])
+        key = (term.rule or term.name, " ".join(words), " ".join(told), side, *places)
+        found = self._coded.get(key)
+        if found is None:
+            found = self._code_mention(term, tuple(words), told, places, side)
+            with self._lock:
+                if len(self._coded) >= _KEPT:
+                    self._coded.clear()
+                self._coded[key] = found
+        return found
+
     def code_phrases(self, phrases: Iterable[str]) -> list[dict[str, Any]]:
         """Return, for each phrase, the object that `medsearch code` prints. Raises TerminologyError."""
         return [self._phrase_json(phrase) for phrase in phrases]
+
+    def _kind_before(self, before: Sequence[str]) -> tuple[str, ...]:
+        """Return the words right before a mention that tell of what kind it is, past those that do not matter."""
+        told: list[str] = []
+        for word in reversed(before):
+            if word in qualifiers():
+                told.insert(0, word)
+            elif word not in self._modifiers and word not in _BETWEEN:
+                break
+        return tuple(told)
+
+    def _code_mention(
+        self, term: Term, words: tuple[str, ...], told: tuple[str, ...], places: tuple[str, ...], side: str
+    ) -> tuple[Code, tuple[Code, ...]]:
+        own = self.base.concept_of_code(term.icd10cm) if term.icd10cm else None
+        said = Gist(gist_of_words(words).words, side)
+        sided = self._final(own, said) or own if own is not None else None
+        code = Code(term.cui, term.icd10cm, term.title, 1.0 if term.icd10cm or term.cui else 0.0)
+        if own is not None and sided is not None and sided.code != own.code:
+            code = replace(code, icd10cm=sided.code, title=sided.title)
+        name = phrase_of(term.name)
+        known = {*said.words, *gist_of_words(name).words}
+        further = [place for place in places if not known.issuperset(gist(place).words)]
+        told = tuple(word for word in told if word not in words)
+        for whole in self._wholes(told, words, name, further, bare=own is None):
+            # What the lexicon says outright holds until the sentence adds something to it.
+            if own is not None and whole in (words, name):
+                continue
+            # What is only alike is for a person to choose from: here nobody looks before it is counted.
+            best = self.link(" ".join((*_SIDE_WORDS[side], *whole)), alike=False).best
+            if best is None or not best.code.icd10cm or best.rule not in (EXACT, SAME_WORDS):
+                continue
+            # A finding of the chest stays what it is wherever in the chest: only another organ makes it another thing.
+            if term.findings and not told and best.code.icd10cm[:3] == term.icd10cm[:3]:
+                continue
+            if best.code.icd10cm != code.icd10cm:
+                code = replace(best.code, cui=best.code.cui or term.cui)
+            break
+        others = [other for other in self.runners_up(term) if other.icd10cm != code.icd10cm]
+        if own is not None and code.icd10cm != own.code:
+            others.insert(0, Code(term.cui, own.code, own.title, 0.99 * code.score))
+        return code, tuple(others[:_RUNNERS_UP])
+
+    def _wholes(
+        self,
+        told: tuple[str, ...],
+        words: tuple[str, ...],
+        name: tuple[str, ...],
+        places: Sequence[str],
+        *,
+        bare: bool,
+    ) -> list[tuple[str, ...]]:
+        """Return what a mention says with its kind and places, most first; `bare`, then without how much and when."""
+        said = [(*kind, *own, *at) for kind in (told, ()) for at in _places_said(places) for own in (words, name)]
+        stripped = [tuple(word for word in whole if word not in weak_words()) for whole in said] if bare else []
+        return [whole for whole in dict.fromkeys((*said, *stripped)) if whole]
 
     def _phrase_json(self, phrase: str) -> dict[str, Any]:
         link = self.link(phrase)
@@ -185,7 +312,7 @@ class Linker:
     @cached_property
     def _places(self) -> frozenset[str]:
         """The telling words of places, and those that only say where in them."""
-        terms = (term for term in self._crosswalk.terms if term.category is Category.ANATOMY)
+        terms = (term for term in load_lexicon().terms if term.category is Category.ANATOMY)
         return weak_words().union(place_words(), *(gist(name).words for term in terms for name in term.names))
 
     def _is_place(self, word: str) -> bool:
@@ -196,14 +323,14 @@ class Linker:
     def _own_words(self) -> frozenset[str]:
         return frozenset(word for key in self._crosswalk.by_gist for word in key.split())
 
-    def _own(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+    def _own(self, words: Sequence[str], said: Gist, factor: float, alike: bool) -> Iterator[Match]:
         """Yield the matches among our own names."""
         for score, term, name, rule in self._inside(words):
             yield self._match_of_term(score, term, name, rule, said)
         for told, name, term in self._crosswalk.by_gist.get(said.key, ()):
             if told.side in ("", said.side):
                 yield self._match_of_term(_SAME_WORDS * factor, term, name, SAME_WORDS, said)
-        if self._places.issuperset(said.words):
+        if not alike or self._places.issuperset(said.words):
             return
         for score, term, name in self._names.nearest(" ".join(words)):
             named = gist(name).words
@@ -236,13 +363,15 @@ class Linker:
                     score = 0.4 + 0.5 * coverage + 0.04 * (end - start) / len(words)
                     yield score, term, " ".join(words[start:end]), INSIDE
 
-    def _of_base(self, words: Sequence[str], said: Gist, factor: float) -> Iterator[Match]:
+    def _of_base(self, words: Sequence[str], said: Gist, factor: float, alike: bool) -> Iterator[Match]:
         """Yield the matches among the names of the base and of what the user has imported."""
         if not said.key or self._places.issuperset(said.words):
             return
-        names = [*self.base.same(said.key), *self.base.nearest(said.key)]
+        # "Acute disease" is as near to all diseases that have a name.
+        near = alike and not weak_words().union(light_words()).issuperset(said.words)
+        names = [*self.base.same(said.key), *(self.base.nearest(said.key) if near else ())]
         if self.umls is not None:
-            names += [*self.umls.same(said.key), *self.umls.nearest(said.key)]
+            names += [*self.umls.same(said.key), *(self.umls.nearest(said.key) if near else ())]
         seen: set[tuple[str, str, str]] = set()
         for name in names:
             own = (name.text, name.concept.code, name.concept.cui)
@@ -351,6 +480,13 @@ def _coded_first(matches: list[Match]) -> list[Match]:
     if not coded.code.cui and matches[0].rule in (EXACT, SAME_WORDS):
         coded = replace(coded, code=replace(coded.code, cui=matches[0].code.cui))
     return [coded, *rest]
+
+
+def _places_said(places: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the words of all places together, of each alone, and of none."""
+    said = [phrase_of(place) for place in places]
+    together = tuple(word for place in said for word in place)
+    return list(dict.fromkeys((together, *said, ())))
 
 
 def _ruled_out(words: Sequence[str]) -> bool:

@@ -98,6 +98,12 @@ def never_implied() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
+def qualifiers() -> frozenset[str]:
+    """Return the words that set one kind of a thing against another: acute, chronic, viral, congenital."""
+    return frozenset().union(*_opposites())
+
+
+@lru_cache(maxsize=1)
 def _opposites() -> tuple[frozenset[str], ...]:
     return tuple(frozenset(row["words"].split()) for row in read_table("linking/opposites.tsv"))
 

@@ -37,12 +37,16 @@ def term_tables() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def tables_digest() -> str:
-    """Return 12 hexadecimal digits that change whenever a table does, on every platform alike."""
+    """Return 12 hexadecimal digits that change when a table or the base of concepts does, on every platform alike."""
     digest = hashlib.sha256()
     others = sorted(file.name for file in _folder().iterdir() if file.name.endswith(".tsv"))
-    for name in (*others, *term_tables()):
+    linking = sorted(f"linking/{file.name}" for file in (_folder() / "linking").iterdir() if file.name.endswith(".tsv"))
+    for name in (*others, *term_tables(), *linking):
         for row in read_table(name):
             digest.update(repr(sorted(row.items())).encode())
+    with (_folder() / "linking" / "concepts.base").open("rb") as base:
+        # Its first line holds the SHA-256 of the rest.
+        digest.update(base.readline())
     return digest.hexdigest()[:12]
 
 

@@ -88,14 +88,14 @@ def _begins_sentence(
             # "? pneumonia" asks what follows, "pneumonia?" what went before.
             return previous_end > 1 and not text[previous_end - 2].isspace()
         return not (
-            previous == "." and len(normal) > 1 and normal[-2] in _sentence_words("abbreviation") and not line_break
+            previous == "." and len(normal) > 1 and normal[-2] in sentence_words("abbreviation") and not line_break
         )
     if not line_break:
         return False
     if text.count("\n", previous_end, begins) > 1 or word in _BULLETS:
         return True
     answers_label = len(normal) > 1 and normal[-2] in (":", "-")
-    if previous in _sentence_words("runs on") and not answers_label:
+    if previous in sentence_words("runs on") and not answers_label:
         return False
     if not (word[0].isupper() or word[0].isdigit()):
         return False
@@ -129,8 +129,9 @@ def normal_spelling(word: str) -> str:
     return lower
 
 
-@lru_cache(maxsize=2)
-def _sentence_words(role: str) -> frozenset[str]:
+@lru_cache(maxsize=4)
+def sentence_words(role: str) -> frozenset[str]:
+    """Return the words of `data/sentences.tsv` that have a role."""
     return frozenset(row["word"] for row in read_table("sentences.tsv") if row["role"] == role)
 
 

@@ -30,6 +30,27 @@ def said(extractor: EntityExtractor, text: str, section: str = "FINDINGS") -> di
 
 
 CASES: list[tuple[str, dict[str, str]]] = [
+    # A differential runs through its commas, whether or not an "or" closes it.
+    ("The differential includes atelectasis, pneumonia, edema.", {"Atelectasis": U, "Pneumonia": U, "Edema": U}),
+    (
+        "Left basal opacity, differential diagnosis including small nodule, pneumonia, fibrosis; there is an effusion.",
+        {"opacity": P, "Nodule": U, "Pneumonia": U, "Fibrosis": U, "Effusion": P},
+    ),
+    ("Differential: pneumonia, edema. Cardiomegaly.", {"Pneumonia": U, "Edema": U, "Cardiomegaly": P}),
+    # What only the clinic can tell.
+    ("In the appropriate clinical setting, this is consistent with pneumonia.", {"Pneumonia": U}),
+    ("Consistent with pneumonia in the right clinical context.", {"Pneumonia": U}),
+    ("Cardiomegaly, and in the proper clinical setting edema.", {"Cardiomegaly": P, "Edema": P}),
+    ("Correlate clinically for pneumonia.", {"Pneumonia": HYP}),
+    ("Findings are most suggestive of pulmonary edema.", {"Edema": P}),
+    ("Findings are suggestive of pulmonary edema.", {"Edema": U}),
+    ("Small effusions suspected on the lateral view.", {"Effusion": U}),
+    ("Suspected nodule in the right apex.", {"Nodule": U}),
+    ("The lungs are otherwise clear of consolidation, nodule, or mass.", {"Consolidation": A, "Nodule": A, "Mass": A}),
+    # A shadow that is none.
+    ("The nodular density represents a nipple shadow.", {"Nodule": A, "nipple shadow": P}),
+    ("Nodule at the left base may represent summation of shadows.", {"Nodule": U}),
+    ("Nodule due to metastasis.", {"Nodule": P, "metastasis": P}),
     # Plainly said.
     ("There is a small left pleural effusion.", {"Effusion": P}),
     ("Mild cardiomegaly with bibasilar atelectasis.", {"Cardiomegaly": P, "Atelectasis": P}),

@@ -43,7 +43,7 @@ def test_cues_are_whole() -> None:
         if row["kind"] in ("pre", "post", "query"):
             assert row["assertion"] in set(Assertion), row
         if row["kind"] == "pre":
-            assert row["reach"] in ("list", "near", "next"), row
+            assert row["reach"] in ("list", "near", "next", "series", "sentence"), row
         assert row["breaks"] in ("", "yes"), row
         if row["kind"] in words:
             assert all(" " not in word for word in expand(row["cue"])), row

@@ -84,6 +84,44 @@ def test_what_radiologists_write_has_an_acceptable_code(linker: Linker) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "floor", "blank"), [("phrases_second.tsv", 0.90, 0.95), ("phrases_third.tsv", 0.75, 0.95)]
+)
+def test_further_phrases_mostly_have_an_acceptable_code(linker: Linker, table: str, floor: float, blank: float) -> None:
+    lines = (Path(__file__).parent / table).read_text("utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for phrase, codes in rows:
+        right[bool(codes.strip())].append(acceptable(linker.link(phrase).code.icd10cm, codes))
+    assert sum(right[True]) >= floor * len(right[True])
+    assert sum(right[False]) >= blank * len(right[False])
+
+
+@pytest.mark.parametrize("table", ["phrases_second.tsv", "phrases_third.tsv"])
+def test_the_codes_that_are_called_acceptable_exist(linker: Linker, table: str) -> None:
+    lines = (Path(__file__).parent / table).read_text("utf-8").splitlines()
+    listed = {code for line in lines if not line.startswith("#") for code in line.split("\t")[1].split()}
+    codes = linker.base.codes
+    assert {c for c in listed if not any(code.startswith(c.rstrip("-").rstrip(".")) for code in codes)} == set()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "code"),
+    [
+        ("pneumomediastinum after vomiting", "J98.2"),
+        ("cirrhosis with portal hypertension", "K74.60"),
+        ("lung abscess with air fluid level", "J85.2"),
+        ("purple monkey with a hat", ""),
+        ("no effusion with collapse", ""),
+        ("fracture of L1", "S32.019"),
+        ("compression fracture of T12", "S22.080"),
+        ("L4 vertebral body", ""),
+    ],
+)
+def test_the_head_of_a_phrase_stands_for_it(linker: Linker, phrase: str, code: str) -> None:
+    assert linker.link(phrase).code.icd10cm == code
+
+
+@pytest.mark.parametrize(
     ("phrase", "code"),
     [
         ("clavicle fracture", "S42.009"),
