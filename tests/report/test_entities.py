@@ -157,5 +157,5 @@ def test_threads_agree_with_one_reader(reader: ReportReader) -> None:
 
 
 def test_version_names_the_tables() -> None:
-    assert PIPELINE_VERSION.startswith("rules-2-")
+    assert PIPELINE_VERSION.startswith("rules-3-")
     assert len(PIPELINE_VERSION) > len("rules-1-")
