@@ -83,20 +83,18 @@ def _ending(word: str) -> str:
 class Recogniser:
     """The shipped recogniser, loaded; it may be used from several threads, one of which is served at a time.
 
-    `name` stands in the `rule` of what it finds.
+    `name` stands in the `rule` of what it finds; `plain` are words, in small letters, that stood in no mention
+    where it learnt.
     """
 
     def __init__(self, nlp: Any, plain: Iterable[str], *, name: str = NAME) -> None:
         from spacy.tokens import Doc
 
         self.name = name
-        self._nlp, self._plain, self._doc = nlp, frozenset(plain), Doc
+        self.plain = frozenset(plain)
+        self._nlp, self._doc = nlp, Doc
         self._remembered: OrderedDict[tuple[str, ...], tuple[tuple[int, int, str], ...]] = OrderedDict()
         self._lock = threading.Lock()
-
-    def is_plain(self, word: str) -> bool:
-        """Return whether a word in small letters is one that never stood in a mention where the recogniser learnt."""
-        return word in self._plain
 
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
         """Return the mentions of each text, a sentence or so, in its order; offsets are into that text."""

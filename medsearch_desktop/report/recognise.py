@@ -45,15 +45,16 @@ class Recognised(Term):
 
 
 class AnyRecogniser(Protocol):
-    """What finds mentions: our own recogniser or a pipeline of the user's."""
+    """What finds mentions: our own recogniser or a pipeline of the user's.
+
+    `plain` are words, in small letters, that are never part of a mention.
+    """
 
     name: str
+    plain: frozenset[str]
 
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
         """Return the mentions of each text, offsets counted in it."""
-
-    def is_plain(self, word: str) -> bool:
-        """Return whether a word in small letters is never part of a mention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Recognition:
             asked = [
                 number
                 for number, stretch in enumerate(stretches)
-                if any(not recogniser.is_plain(word) for word in _unexplained(stretch))
+                if not recogniser.plain.issuperset(_unexplained(stretch))
             ]
             if not asked:
                 continue

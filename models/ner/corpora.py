@@ -101,3 +101,16 @@ def score(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], label
     recall = 100 * right / there if there else 0.0
     total = precision + recall
     return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
+
+
+def with_chemicals(samples: Sequence[Sample], found: Sequence[Sequence[Span]]) -> list[Sample]:
+    """Return sentences whose chemicals nobody has marked with those that a model has found beside their diseases.
+
+    Sentences without any mark would teach that they name no chemicals.
+    """
+    filled = []
+    for sample, spans in zip(samples, found, strict=True):
+        taken = {index for start, end, _ in sample.spans for index in range(start, end)}
+        chemicals = [span for span in spans if span[2] == "CHEMICAL" and taken.isdisjoint(range(span[0], span[1]))]
+        filled.append(replace(sample, spans=tuple(sorted([*sample.spans, *chemicals]))))
+    return filled
