@@ -83,14 +83,15 @@ def _ending(word: str) -> str:
 class Recogniser:
     """The shipped recogniser, loaded; it may be used from several threads, one of which is served at a time.
 
-    `name` stands in the `rule` of what it finds; `plain` are words, in small letters, that stood in no mention
-    where it learnt.
+    `name` stands in the `rule` of what it finds; `heads` are the words, in small letters, with which mentions end
+    where it learnt, `plain` the other words that it has met there.
     """
 
-    def __init__(self, nlp: Any, plain: Iterable[str], *, name: str = NAME) -> None:
+    def __init__(self, nlp: Any, *, heads: Iterable[str], plain: Iterable[str], name: str = NAME) -> None:
         from spacy.tokens import Doc
 
         self.name = name
+        self.heads: frozenset[str] | None = frozenset(heads)
         self.plain = frozenset(plain)
         self._nlp, self._doc = nlp, Doc
         self._remembered: OrderedDict[tuple[str, ...], tuple[tuple[int, int, str], ...]] = OrderedDict()
@@ -165,7 +166,7 @@ def load_recogniser(path: Path) -> Recogniser:
                 if weights.shape != node.get_param(parameter).shape:
                     raise ValueError(f"{key} has the shape {weights.shape}")
                 node.set_param(parameter, weights)
-            return Recogniser(nlp, told["plain"], name=told["name"])
+            return Recogniser(nlp, heads=told["heads"], plain=told["plain"], name=told["name"])
     except OSError as error:
         raise ModelError(f"cannot be read ({error.strerror or error})", item=str(path), remedy=_REINSTALL) from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -178,6 +179,7 @@ def write_recogniser(
     *,
     architecture: Mapping[str, Any],
     labels: Sequence[str],
+    heads: Iterable[str],
     plain: Iterable[str],
     name: str = NAME,
 ) -> None:
@@ -192,6 +194,7 @@ def write_recogniser(
         "architecture": architecture,
         "labels": list(labels),
         "moves": list(ner.move_names),
+        "heads": sorted(heads),
         "plain": sorted(plain),
     }
     text = json.dumps(told, ensure_ascii=True, sort_keys=True).encode("ascii")

@@ -101,7 +101,8 @@ class Pipeline:
 
     def __init__(self, spec: PipelineSpec, nlp: Any) -> None:
         self.name = spec.model_id
-        # Nobody knows which words its makers' mentions are never made of.
+        # Nobody knows which words its makers' mentions are made of.
+        self.heads: frozenset[str] | None = None
         self.plain: frozenset[str] = frozenset()
         self._nlp = nlp
         self._lock = threading.Lock()

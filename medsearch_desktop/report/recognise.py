@@ -1,20 +1,21 @@
 """What the lexicon has no name for: sentences to the recognisers, their answers to terms with a code or none.
 
-A recogniser is asked only about sentences that hold a word which neither the lexicon explains nor is known
-to be an ordinary one: in most sentences of most reports there is nothing for it to find.
+Our own recogniser is asked only about sentences that hold a word which it may find something in: one that the
+lexicon has not explained there, and that either ends mentions where the recogniser learnt or is known neither
+from there nor to the lexicon. Most sentences of most reports hold none, and asking costs ten times the rest.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from medsearch_desktop.records import Category, Code
 from medsearch_desktop.report.assertion import Mention
-from medsearch_desktop.report.lexicon import Term
+from medsearch_desktop.report.lexicon import Term, load_lexicon
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.merge import Candidate, Source
 from medsearch_desktop.report.ner import Found
@@ -47,10 +48,12 @@ class Recognised(Term):
 class AnyRecogniser(Protocol):
     """What finds mentions: our own recogniser or a pipeline of the user's.
 
-    `plain` are words, in small letters, that are never part of a mention.
+    `heads` are words, in small letters, with which mentions end, `plain` others that it knows; None where
+    nobody knows which.
     """
 
     name: str
+    heads: frozenset[str] | None
     plain: frozenset[str]
 
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
@@ -73,6 +76,7 @@ class Recognition:
     def __init__(self, own: AnyRecogniser | None, imported: Sequence[AnyRecogniser], linker: Linker) -> None:
         self._ranked = [*((each, Source.IMPORTED) for each in imported), *([(own, Source.OWN)] if own else [])]
         self._linker = linker
+        self._vocabulary = frozenset(word for phrase in load_lexicon().entries for word in phrase)
         self._linked = lru_cache(maxsize=10_000)(self._link)
 
     @property
@@ -87,7 +91,7 @@ class Recognition:
             asked = [
                 number
                 for number, stretch in enumerate(stretches)
-                if not recogniser.plain.issuperset(_unexplained(stretch))
+                if self._asks(recogniser, stretch, stretch.start, stretch.end)
             ]
             if not asked:
                 continue
@@ -101,21 +105,40 @@ class Recognition:
             answers = recogniser.find([text[first:last] for first, last in bounds])
             for number, (first, _), answer in zip(asked, bounds, answers, strict=True):
                 for each in answer:
-                    mention = self._mention(text, stretches[number], each, first, recogniser.name)
+                    mention = self._mention(text, stretches[number], each, first, recogniser)
                     if mention is not None:
                         found[number].append(Candidate(mention, source))
         return found
 
-    def _mention(self, text: str, stretch: Stretch, found: Found, offset: int, name: str) -> Mention | None:
+    def _asks(self, recogniser: AnyRecogniser, stretch: Stretch, start: int, end: int) -> bool:
+        """Return whether words `[start, end)` hold one that a recogniser may find something in."""
+        for index in range(start, end):
+            word = stretch.words.normal[index]
+            if index in stretch.explained or not _tells(word):
+                continue
+            if (
+                recogniser.heads is None
+                or word in recogniser.heads
+                or not (word in recogniser.plain or word in self._vocabulary)
+            ):
+                return True
+        return False
+
+    def _mention(
+        self, text: str, stretch: Stretch, found: Found, offset: int, recogniser: AnyRecogniser
+    ) -> Mention | None:
         words = stretch.words
         # Whole words: a recogniser may cut "Crohn" out of "Crohn's".
         start = bisect_right(words.ends, offset + found.start, stretch.start, stretch.end)
         end = bisect_left(words.starts, offset + found.end, stretch.start, stretch.end)
         while start < end and not words.normal[start][0].isalnum():
             start += 1
-        if not any(index not in stretch.explained and _tells(words.normal[index]) for index in range(start, end)):
+        while start < end and not words.normal[end - 1][0].isalnum():
+            end -= 1
+        if not self._asks(recogniser, stretch, start, end):
             return None
-        term = self._linked(" ".join(text[words.starts[start] : words.ends[end - 1]].split()), found.label, name)
+        said = " ".join(text[words.starts[start] : words.ends[end - 1]].split())
+        term = self._linked(said, found.label, recogniser.name)
         return None if term is None else Mention(start, end, term)
 
     def _link(self, text: str, label: str, name: str) -> Recognised | None:
@@ -146,12 +169,6 @@ class Recognition:
         )
 
 
-def _unexplained(stretch: Stretch) -> Iterator[str]:
-    for index in range(stretch.start, stretch.end):
-        word = stretch.words.normal[index]
-        if index not in stretch.explained and _tells(word):
-            yield word
-
-
 def _tells(word: str) -> bool:
-    return len(word) >= _SHORTEST and any(letter.isalpha() for letter in word)
+    # A run of one letter masks a word that is not to be known.
+    return len(word) >= _SHORTEST and any(letter.isalpha() for letter in word) and len(set(word)) > 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 LABELS = ("CHEMICAL", "DISEASE")
+# Share of the sentences with a word in which it ends a mention.
+_OFTEN = 0.2
 _OF_TAG = {"Chemical": "CHEMICAL", "Disease": "DISEASE"}
 
 Span = tuple[int, int, str]
@@ -114,3 +117,18 @@ def with_chemicals(samples: Sequence[Sample], found: Sequence[Sequence[Span]]) -
         chemicals = [span for span in spans if span[2] == "CHEMICAL" and taken.isdisjoint(range(span[0], span[1]))]
         filled.append(replace(sample, spans=tuple(sorted([*sample.spans, *chemicals]))))
     return filled
+
+
+def heads_and_plain(samples: Iterable[Sample], *, least: int = 2) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the words, in small letters, with which mentions end, and the other words of `least` sentences or more.
+
+    A word that ends a mention in less than a fifth of its sentences does so by the way, and is one of the others.
+    """
+    seen: Counter[str] = Counter()
+    ending: Counter[str] = Counter()
+    for sample in samples:
+        words = [word.lower() for word in sample.words]
+        seen.update({word for word in words if word.isalpha()})
+        ending.update({words[end - 1] for _, end, _ in sample.spans})
+    heads = frozenset(word for word, count in ending.items() if word.isalpha() and count >= _OFTEN * seen[word])
+    return heads, frozenset(word for word, count in seen.items() if count >= least) - heads
