@@ -27,6 +27,9 @@ from medsearch_desktop.errors import ModelError, ModelMissingError
 NAME = "medsearch-ner1"
 FILE = f"{NAME}.npz"
 FORMAT = 1
+LABELS = ("CHEMICAL", "DISEASE")
+ORIGIN = "Trained by models/ner on BC5CDR and NCBI-disease (CC BY 4.0)"
+LICENCE = "Apache-2.0"
 _DESCRIPTION = "description"
 _REINSTALL = "Install MedSearch Desktop again"
 # As the corpora cut their text: letters and digits together, any other sign alone.

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,7 @@ import platformdirs
 
 from medsearch_desktop.config import APP_NAME
 from medsearch_desktop.errors import ModelAlteredError, ModelError, ModelMissingError
-from medsearch_desktop.report.ner import Found
+from medsearch_desktop.report.ner import NAME, Found
 from medsearch_desktop.report.pipeline_files import CONFIG, META, printable, unpack
 
 MANIFEST = "manifest.json"
@@ -147,11 +147,13 @@ def is_pipeline(name: str) -> bool:
     return name in installed_pipelines()
 
 
-def import_pipeline(name: str, *, model_id: str = "", origin: str = "", licence: str = "") -> ImportedPipeline:
+def import_pipeline(
+    name: str, *, model_id: str = "", origin: str = "", licence: str = "", taken: Iterable[str] = ()
+) -> ImportedPipeline:
     """Register the pipeline in an archive, a folder or an installed package, if it loads and works.
 
     `model_id` is by default what its makers call it, `origin` the name of the file or package and the address
-    that its makers give, `licence` what they state.
+    that its makers give, `licence` what they state. `taken` are the names of models of other kinds.
 
     Raises ModelError, which names what is wrong with the file, the name or the pipeline; nothing is
     registered then.
@@ -163,7 +165,7 @@ def import_pipeline(name: str, *, model_id: str = "", origin: str = "", licence:
         unpack(source, files, keep=_wanted)
         meta = _read_meta(files, item=name)
         model_id = model_id or f"{meta.get('lang', '')}_{meta.get('name', '')}".strip("_")
-        check_name(model_id)
+        check_name(model_id, taken=taken)
         config, dropped = _reduced(files, item=name)
         components = tuple(config["nlp"]["pipeline"])
         # What is not loaded is not kept either.
@@ -194,17 +196,18 @@ def import_pipeline(name: str, *, model_id: str = "", origin: str = "", licence:
     return ImportedPipeline(_read_manifest(folder / model_id / MANIFEST), told, notes)
 
 
-def check_name(model_id: str) -> None:
+def check_name(model_id: str, *, taken: Iterable[str] = ()) -> None:
     """Check that a new pipeline may have that name. Raises ModelError when it is no plain one or taken."""
+    names = {NAME, *taken, *(path.name for path in language_dir().glob("*"))}
     if not PLAIN_NAME.fullmatch(model_id):
         raise ModelError(
             "is not a plain name: 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first",
             item=printable(model_id) or "''",
             remedy="Give another with --name",
         )
-    if any(path.name.casefold() == model_id.casefold() for path in language_dir().glob("*")):
+    if model_id.casefold() in {name.casefold() for name in names}:
         raise ModelError(
-            "a language model of that name is registered already",
+            "a model of that name is registered already",
             item=model_id,
             remedy="Remove that one with `medsearch model remove`, or give this one another name with --name",
         )
@@ -336,7 +339,7 @@ def _functions(value: Any, place: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _load(files: Path, config: Any, meta: Mapping[str, Any], *, item: str) -> tuple[Any, tuple[str, ...]]:
-    import spacy
+    from spacy.about import __version__ as spacy_version
     from spacy.util import is_compatible_version, load_model_from_config
 
     made_with = str(meta.get("spacy_version") or "")
@@ -354,8 +357,8 @@ def _load(files: Path, config: Any, meta: Mapping[str, Any], *, item: str) -> tu
             item=item,
             remedy="Take a release that was made for spaCy 3",
         ) from error
-    if made_with and not is_compatible_version(spacy.__version__, made_with):
-        return nlp, (f"was made with spaCy {printable(made_with)}, runs with {spacy.__version__}",)
+    if made_with and not is_compatible_version(spacy_version, made_with):
+        return nlp, (f"was made with spaCy {printable(made_with)}, runs with {spacy_version}",)
     return nlp, ()
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-LABELS = ("CHEMICAL", "DISEASE")
+from medsearch_desktop.report.ner import LABELS
+
 # Share of the sentences with a word in which it ends a mention.
 _OFTEN = 0.2
-_OF_TAG = {"Chemical": "CHEMICAL", "Disease": "DISEASE"}
+_OF_TAG = dict(zip(("Chemical", "Disease"), LABELS, strict=True))
 
 Span = tuple[int, int, str]
 

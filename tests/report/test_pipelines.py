@@ -119,7 +119,7 @@ def test_a_folder_does_as_well_and_a_name_is_taken_once(made: Path) -> None:
     assert is_pipeline(str(made))
     done = import_pipeline(str(made), model_id="mine", origin="our ward", licence="ours")
     assert (done.spec.model_id, done.spec.origin, done.spec.licence) == ("mine", "our ward", "ours")
-    with pytest.raises(ModelError, match="mine: a language model of that name is registered already"):
+    with pytest.raises(ModelError, match="mine: a model of that name is registered already"):
         import_pipeline(str(made), model_id="MINE".lower())
     with pytest.raises(ModelError, match="not a plain name"):
         import_pipeline(str(made), model_id="../mine")
