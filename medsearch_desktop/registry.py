@@ -61,15 +61,11 @@ def list_all(config: Config) -> tuple[list[dict[str, Any]], list[ModelError]]:
 
 
 def list_language() -> tuple[list[dict[str, Any]], list[ModelError]]:
-    """Return the language models, an object each, our own first, and what is wrong with any of the user's."""
+    """Return the user's language models, an object each, and what is wrong with any of them."""
     from medsearch_desktop.report.pipelines import survey_pipelines
 
     specs, problems = survey_pipelines()
-    try:
-        own = [_shipped_json()]
-    except ModelError as error:
-        own, problems = [], [error, *problems]
-    return [*own, *(language_json(spec) for spec in specs)], problems
+    return [language_json(spec) for spec in specs], problems
 
 
 def is_language(name: str) -> bool:
@@ -107,13 +103,14 @@ def verify(config: Config, model_id: str = "") -> list[Verdict]:
     from medsearch_desktop.image.drift import self_check
     from medsearch_desktop.image.models import find_model, survey_models
 
-    verdicts, problems = _verify_language(model_id)
-    if model_id and verdicts:
-        return verdicts
+    spoken, problems = _verify_language(model_id)
+    if model_id and spoken:
+        return spoken
     specs = [find_model(model_id)] if model_id else []
     if not model_id:
-        specs, more = survey_models()
-        problems = [*more, *problems]
+        specs, unsound = survey_models()
+        problems = [*unsound, *problems]
+    verdicts = []
     for spec in specs:
         try:
             self_check(spec, threads=config.thread_count)
@@ -121,24 +118,29 @@ def verify(config: Config, model_id: str = "") -> list[Verdict]:
             verdicts.append(Verdict(spec.model_id, False, str(error)))
         else:
             verdicts.append(Verdict(spec.model_id, True))
-    return verdicts + [Verdict(problem.item, False, str(problem)) for problem in problems]
+    return [*verdicts, *spoken, *(Verdict(problem.item, False, str(problem)) for problem in problems)]
 
 
 def _verify_language(model_id: str) -> tuple[list[Verdict], list[ModelError]]:
+    """Return a verdict on the user's language models, or on the one named, which may be our own."""
     from medsearch_desktop.report import ner, pipelines
 
     specs, problems = pipelines.survey_pipelines()
-    loads = {ner.NAME: ner.load_shipped_recogniser}
-    loads |= {spec.model_id: lambda spec=spec: pipelines.load_pipeline(spec) for spec in specs}  # type: ignore[misc]
     verdicts = []
-    for name, load in loads.items():
-        if model_id in ("", name):
+    try:
+        if model_id == ner.NAME:
+            ner.load_recogniser(ner.shipped_file()).find([pipelines.TEST_SENTENCE])
+            return [Verdict(model_id, True)], []
+    except MedSearchError as error:
+        return [Verdict(model_id, False, str(error))], []
+    for spec in specs:
+        if model_id in ("", spec.model_id):
             try:
-                load().find([pipelines.TEST_SENTENCE])
+                pipelines.load_pipeline(spec).find([pipelines.TEST_SENTENCE])
             except MedSearchError as error:
-                verdicts.append(Verdict(name, False, str(error)))
+                verdicts.append(Verdict(spec.model_id, False, str(error)))
             else:
-                verdicts.append(Verdict(name, True))
+                verdicts.append(Verdict(spec.model_id, True))
     return verdicts, problems
 
 
@@ -231,24 +233,6 @@ def language_json(spec: PipelineSpec) -> dict[str, Any]:
         "origin": spec.origin,
         "licence": spec.licence,
         "path": str(spec.path),
-    }
-
-
-def _shipped_json() -> dict[str, Any]:
-    from medsearch_desktop.report import ner
-
-    path = ner.shipped_file()
-    return {
-        "model_id": ner.NAME,
-        "kind": "language",
-        "shipped": True,
-        "version": "1",
-        "labels": list(ner.LABELS),
-        "components": ["ner"],
-        "bytes": path.stat().st_size,
-        "origin": ner.ORIGIN,
-        "licence": ner.LICENCE,
-        "path": str(path),
     }
 
 

@@ -28,12 +28,11 @@ NAME = "medsearch-ner1"
 FILE = f"{NAME}.npz"
 FORMAT = 1
 LABELS = ("CHEMICAL", "DISEASE")
-ORIGIN = "Trained by models/ner on BC5CDR and NCBI-disease (CC BY 4.0)"
-LICENCE = "Apache-2.0"
 _DESCRIPTION = "description"
 _REINSTALL = "Install MedSearch Desktop again"
 # As the corpora cut their text: letters and digits together, any other sign alone.
 _TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PREFIX, _SUFFIX = 3, 4
 # Reports say the same sentences again and again; each costs some 10 kB at most.
 _REMEMBERED = 20_000
@@ -54,6 +53,11 @@ def tokens_of(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the tokens of a text as the corpora cut theirs, and where each begins."""
     matches = list(_TOKEN.finditer(text))
     return tuple(match.group() for match in matches), tuple(match.start() for match in matches)
+
+
+def speakable(text: str) -> str:
+    """Return a text of the same length that spaCy can hold: bytes that were no text stand in it as surrogates."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def build_pipeline(architecture: Mapping[str, Any], labels: Sequence[str]) -> Any:
@@ -102,7 +106,7 @@ class Recogniser:
 
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
         """Return the mentions of each text, a sentence or so, in its order; offsets are into that text."""
-        cut = [tokens_of(text) for text in texts]
+        cut = [tokens_of(speakable(text)) for text in texts]
         spans = self._spans([words for words, _ in cut])
         return [
             tuple(Found(starts[first], starts[last - 1] + len(words[last - 1]), label) for first, last, label in own)
@@ -156,7 +160,8 @@ def load_recogniser(path: Path) -> Recogniser:
     Raises ModelError when it is no such file, or not a whole one.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file that is none to the garbage collector.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             told = json.loads(archive[_DESCRIPTION].tobytes())
             if told["format"] != FORMAT:
                 raise ModelError(f"is not of format {FORMAT}", item=str(path), remedy=_REINSTALL)

@@ -31,14 +31,14 @@ import platformdirs
 
 from medsearch_desktop.config import APP_NAME
 from medsearch_desktop.errors import ModelAlteredError, ModelError, ModelMissingError
-from medsearch_desktop.report.ner import NAME, Found
+from medsearch_desktop.report.ner import NAME, Found, speakable
 from medsearch_desktop.report.pipeline_files import CONFIG, META, printable, unpack
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 KIND = "language"
 NOT_STATED = "not stated"
-TEST_SENTENCE = "Chest radiograph after amiodarone: pulmonary fibrosis, no pneumonia, known rheumatoid arthritis."
+TEST_SENTENCE = "Chest radiograph after amiodarone: pulmonary fibrosis, no pneumonia, known hepatic encephalopathy."
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FILES = "pipeline"
@@ -110,7 +110,7 @@ class Pipeline:
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
         """Return the mentions of each text, offsets counted in it."""
         with self._lock, self._nlp.memory_zone():
-            docs = self._nlp.pipe(texts)
+            docs = self._nlp.pipe(map(speakable, texts))
             return [tuple(Found(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents) for doc in docs]
 
 

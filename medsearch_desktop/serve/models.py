@@ -98,7 +98,7 @@ def _list(options: argparse.Namespace) -> int:
         print(f"medsearch: {_printable(str(problem))}", file=sys.stderr)
     for row in spoken:
         rows.append({**row, "registered": True})
-        lines += [f"{row['model_id']}   language; {'shipped' if row['shipped'] else 'imported'}", *_facts(row)]
+        lines += [f"{row['model_id']}   language; imported", *_facts(row)]
     for model_id, own in held.items():
         rows.append({"model_id": model_id, "role": own.role.value, "vectors": own.vectors, "registered": False})
         lines.append(f"{model_id}   not registered any more; {_ROLES[own.role.value]}, {own.vectors} vectors")

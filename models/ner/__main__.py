@@ -16,7 +16,6 @@ import os
 import sys
 import time
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from typing import Any
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-from medsearch_desktop.report.ner import build_pipeline, load_recogniser, shipped_file, write_recogniser  # noqa: E402
+from medsearch_desktop.report.ner import load_recogniser, shipped_file, write_recogniser  # noqa: E402
 from ner.corpora import (  # noqa: E402
     LABELS,
     Sample,
@@ -32,9 +31,8 @@ from ner.corpora import (  # noqa: E402
     in_capitals,
     read_corpus,
     score,
-    with_chemicals,
 )
-from ner.learn import Recipe, architecture, predict, train  # noqa: E402
+from ner.learn import Recipe, architecture, train  # noqa: E402
 
 CONFIG = Path(__file__).with_name("config.toml")
 
@@ -74,17 +72,6 @@ def _train(corpora: Path, config: dict[str, Any], out: Path, *, choose: bool) ->
     out.mkdir(parents=True, exist_ok=True)
     watch = read_corpus(corpora / config["devel"]) if choose else []
     samples = _read(corpora, [name for name in config["corpora"] if not choose or name != config["devel"]])
-    others = _read(corpora, config["diseases_only"])
-    if others:
-        first = out / "first"
-        if first.is_dir():
-            print(f"chemicals: by the model in {first}", flush=True)
-            nlp = build_pipeline(architecture(recipe), LABELS)
-            nlp.from_disk(first)
-        else:
-            nlp = train(replace(recipe, epochs=config["first_epochs"]), _read(corpora, config["first"]), say=_say)
-            nlp.to_disk(first)
-        samples += with_chemicals(others, predict(nlp, others))
     nlp = train(recipe, samples, watch=watch, say=_say)
     heads, plain = heads_and_plain(samples)
     path = out / f"{config['name']}.npz"

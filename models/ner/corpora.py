@@ -107,19 +107,6 @@ def score(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], label
     return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / total if total else 0.0}
 
 
-def with_chemicals(samples: Sequence[Sample], found: Sequence[Sequence[Span]]) -> list[Sample]:
-    """Return sentences whose chemicals nobody has marked with those that a model has found beside their diseases.
-
-    Sentences without any mark would teach that they name no chemicals.
-    """
-    filled = []
-    for sample, spans in zip(samples, found, strict=True):
-        taken = {index for start, end, _ in sample.spans for index in range(start, end)}
-        chemicals = [span for span in spans if span[2] == "CHEMICAL" and taken.isdisjoint(range(span[0], span[1]))]
-        filled.append(replace(sample, spans=tuple(sorted([*sample.spans, *chemicals]))))
-    return filled
-
-
 def heads_and_plain(samples: Iterable[Sample], *, least: int = 2) -> tuple[frozenset[str], frozenset[str]]:
     """Return the words, in small letters, with which mentions end, and the other words of `least` sentences or more.
 

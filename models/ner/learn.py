@@ -19,7 +19,7 @@ class Recipe:
     """How a model is built and trained.
 
     `rows` are those of each embedding table, in the order of `attributes`; `capitals` and `small` the shares of
-    sentences shown in capitals and in small letters, `veiled` that of words shown by their letters alone.
+    sentences shown in capitals and in small letters.
     """
 
     width: int
@@ -33,7 +33,6 @@ class Recipe:
     batch_words: int
     capitals: float
     small: float
-    veiled: float
     average: float
     seed: int
 
@@ -95,10 +94,7 @@ def train(
         batches = _batches(varied(samples, rng, capitals=recipe.capitals, small=recipe.small), recipe.batch_words)
         for batch in batches:
             optimiser.learn_rate = recipe.rate * min(1.0, (step + 1) / 200) * (1 - 0.95 * min(1.0, step / steps))
-            examples = [
-                Example(_veiled(as_doc(nlp, sample, spans=False), rng, recipe.veiled), as_doc(nlp, sample))
-                for sample in batch
-            ]
+            examples = [Example(as_doc(nlp, sample, spans=False), as_doc(nlp, sample)) for sample in batch]
             nlp.update(examples, drop=recipe.dropout, sgd=optimiser, losses=losses)
             average.add()
             step += 1
@@ -160,14 +156,6 @@ class Average:
     def __exit__(self, *_: object) -> None:
         for key, node, name in self._each():
             node.set_param(name, self._own[key])
-
-
-def _veiled(doc: Any, rng: random.Random, share: float) -> Any:
-    """Take from some words their spelling as a whole, so that the model learns to go by endings and neighbours."""
-    for token in doc:
-        if rng.random() < share:
-            token.norm_ = "?"
-    return doc
 
 
 def _batches(samples: Sequence[Sample], words: int) -> list[list[Sample]]:

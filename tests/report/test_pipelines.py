@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import spacy
-from spacy.training import Example
-from spacy.util import fix_random_seed
+from pipelines_made import HOME, NAME, VERSION, add_file, make_pipeline, pack_pipeline
 
 from medsearch_desktop.errors import ModelAlteredError, ModelError, ModelMissingError
 from medsearch_desktop.report.pipelines import (
@@ -24,69 +21,22 @@ from medsearch_desktop.report.pipelines import (
     survey_pipelines,
 )
 
-NAME, VERSION = "en_ner_made_md", "0.5.4"
-HOME = f"{NAME}-{VERSION}/{NAME}/{NAME}-{VERSION}"
-
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline of scispaCy's layout: a tagger that nobody needs, and a recogniser that has learnt three sentences."""
-    fix_random_seed(1)
-    nlp = spacy.blank("en")
-    nlp.meta.update(name="ner_made_md", version=VERSION, license="CC0", url="https://example.org/made")
-    tagger: Any = nlp.add_pipe("tagger")
-    tagger.add_label("NN")
-    ner: Any = nlp.add_pipe("ner")
-    ner.add_label("DISEASE")
-    taught = [
-        ("Rheumatoid arthritis was known.", [(0, 20, "DISEASE")]),
-        ("There is known rheumatoid arthritis.", [(15, 35, "DISEASE")]),
-        ("The heart is normal.", []),
-    ]
-    examples = []
-    for text, spans in taught:
-        doc = nlp.make_doc(text)
-        examples.append(Example.from_dict(doc, {"entities": spans, "tags": ["NN"] * len(doc)}))
-    nlp.initialize(lambda: examples)
-    for _ in range(30):
-        with nlp.select_pipes(enable="ner"):
-            nlp.update(examples)
-    folder = tmp_path_factory.mktemp("made") / "pipeline"
-    nlp.to_disk(folder)
-    return folder
+    return make_pipeline(tmp_path_factory.mktemp("made") / "pipeline")
 
 
 @pytest.fixture
 def pack(made: Path, tmp_path: Path) -> Callable[..., Path]:
     """Packs the pipeline as scispaCy does, with some files changed and whatever else is asked for."""
-
-    def run(*extra: tarfile.TarInfo, **changed: str) -> Path:
-        target = tmp_path / f"{NAME}-{VERSION}.tar.gz"
-        with tarfile.open(target, "w:gz") as archive:
-            for name in ("setup.py", f"{NAME}/__init__.py"):
-                _add(archive, f"{NAME}-{VERSION}/{name}", b"raise SystemExit('this was run')\n")
-            for path in sorted(made.rglob("*")):
-                if path.is_file():
-                    name = path.relative_to(made).as_posix()
-                    content = changed.get(name.replace(".", "_"))
-                    _add(archive, f"{HOME}/{name}", path.read_bytes() if content is None else content.encode())
-            for member in extra:
-                archive.addfile(member, io.BytesIO(bytes(member.size)))
-        return target
-
-    return run
+    return lambda *extra, **changed: pack_pipeline(made, tmp_path, *extra, **changed)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     yield
     assert [path.name for path in language_dir().glob(".*")] == []
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))
 
 
 def config(made: Path, old: str, new: str) -> str:
@@ -103,16 +53,16 @@ def test_a_release_is_registered_and_finds_its_mentions(pack: Callable[..., Path
     assert done.spec.origin == f"Imported from {NAME}-{VERSION}.tar.gz, https://example.org/made"
     assert done.spec.components == ("ner",)
     assert done.spec.labels == ("DISEASE",)
-    assert ("rheumatoid arthritis", "DISEASE") in done.found
+    assert ("hepatic encephalopathy", "DISEASE") in done.found
     assert done.notes == ("left out, for they find no mentions: tagger",)
     assert survey_pipelines() == ([done.spec], [])
     kept = {path.relative_to(done.spec.path).as_posix() for path in done.spec.path.rglob("*") if path.is_file()}
     assert kept == set(done.spec.files)
     assert "ner/model" in kept
     assert not any(name.startswith("tagger/") or name.endswith(".py") for name in kept)
-    texts = ["There is known rheumatoid arthritis.", ""]
+    texts = ["There is known hepatic encephalopathy.", ""]
     found = load_pipeline(done.spec).find(texts)
-    assert [[texts[0][each.start : each.end] for each in own] for own in found] == [["rheumatoid arthritis"], []]
+    assert [[texts[0][each.start : each.end] for each in own] for own in found] == [["hepatic encephalopathy"], []]
 
 
 def test_a_folder_does_as_well_and_a_name_is_taken_once(made: Path) -> None:
@@ -216,7 +166,7 @@ def test_what_unpacks_to_too_much(pack: Callable[..., Path], monkeypatch: pytest
 def test_no_pipeline_or_two_or_a_file_twice(pack: Callable[..., Path], tmp_path: Path) -> None:
     empty = tmp_path / "empty.tar.gz"
     with tarfile.open(empty, "w:gz") as archive:
-        _add(archive, "setup.py", b"")
+        add_file(archive, "setup.py", b"")
     with pytest.raises(ModelError, match=r"holds no spaCy pipeline: a folder with config\.cfg and meta\.json"):
         import_pipeline(str(empty))
     with pytest.raises(ModelError, match="holds 2 spaCy pipelines"):
