@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo-library
 FILMS ?= ../shared/data/cxr
+CORPORA ?= ../shared/data/ner
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint bench export train bench-retrieval clean
+.PHONY: help install demo test check lint bench export train train-ner bench-retrieval clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +41,10 @@ export: install ## install what training, exporting and comparing models and eng
 
 train: export ## train the embedding network (hours; goes on where it was): FILMS=folder of the training films
 	PYTHONPATH=models $(BIN)/python -m train $(FILMS) --out train-run
+
+train-ner: install ## train the recogniser of diseases and drugs (minutes): CORPORA=folder of the corpora
+	PYTHONPATH=models $(BIN)/python -m ner train $(CORPORA) --out ner-run
+	PYTHONPATH=models $(BIN)/python -m ner test $(CORPORA) --model ner-run/medsearch-ner1.npz
 
 bench-retrieval: export ## measure how well the model retrieves: FILMS=folder of the training films
 	$(BIN)/python models/evaluate.py $(FILMS) --output bench-results/retrieval.json

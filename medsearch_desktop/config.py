@@ -54,6 +54,13 @@ SETTINGS: tuple[Setting, ...] = (
         "What runs the model: onnxruntime, openvino, or auto, the fastest that is installed and agrees.",
         choices=("auto", "onnxruntime", "openvino"),
     ),
+    Setting(
+        "recognisers",
+        str,
+        "extract",
+        "Where recognisers look for what the lexicon lacks: in `extract` alone, always (ingest too), or never.",
+        choices=("extract", "always", "never"),
+    ),
     Setting("threads", int, 0, "Processor cores to use; 0 means all that this process may use.", 0, 1024),
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
@@ -75,6 +82,7 @@ class Config:
     library: str
     model: str
     engine: str
+    recognisers: str
     threads: int
     batch_size: int
     max_frames: int

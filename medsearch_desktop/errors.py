@@ -10,7 +10,7 @@
     │   └── UnsupportedPixelsError    a transfer syntax or pixel layout no decoder here reads
     ├── ReportError                   one file's bytes do not become report text
     ├── TerminologyError              a base of concepts cannot be read, made or imported
-    ├── ModelError                    the embedding model
+    ├── ModelError                    a model, of images or of language
     │   ├── ModelMissingError         its file is not there
     │   └── ModelAlteredError         its file is not the one the manifest describes
     ├── LibraryError                  the library folder
@@ -85,7 +85,7 @@ class TerminologyError(MedSearchError):
 
 
 class ModelError(MedSearchError):
-    """The embedding model cannot be used."""
+    """A model, of images or of language, cannot be used."""
 
 
 class ModelMissingError(ModelError):

@@ -12,7 +12,7 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,7 +38,6 @@ from medsearch_desktop.records import (
     SourceFile,
 )
 from medsearch_desktop.report.corrections import apply_corrections
-from medsearch_desktop.report.entities import PIPELINE_VERSION
 from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
@@ -380,6 +379,10 @@ class Ingest:
         if len(run.ready) >= limit or time.monotonic() - run.committed > SECONDS_PER_COMMIT:
             self._commit(run)
 
+    def _version(self, outcomes: Iterable[Outcome]) -> str:
+        """Return what has read these reports; where there are none, no reader is loaded to say so."""
+        return self._reader().version if any(outcome.report is not None for outcome in outcomes) else ""
+
     def _commit(self, run: _Run) -> None:
         touched, run.touched = run.touched, []
         self._intake.touch(touched)
@@ -388,7 +391,7 @@ class Ingest:
             settled = self._intake.write(
                 [outcome for outcome, _, _ in ready],
                 model_id=self._model_id,
-                pipeline_version=PIPELINE_VERSION,
+                pipeline_version=self._version(outcome for outcome, _, _ in ready),
             )
             for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
                 # After the commit: a conflicting file must not overwrite the picture of the one that stays.

@@ -41,6 +41,7 @@ class Category(StrEnum):
     ANATOMY = "Anatomy"
     DEVICE = "Device"
     PROCEDURE = "Procedure"
+    DRUG = "Drug"
 
 
 class AttributeKind(StrEnum):

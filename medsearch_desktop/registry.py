@@ -1,4 +1,5 @@
-"""The models on this workstation: which there are, whether they are sound, how one comes and goes.
+"""The models on this workstation, of images and of language: which there are, whether they are sound, how one
+comes and goes.
 
 What the commands `medsearch model ...` do, for whoever shows it. Loads nothing heavy before it is asked to.
 """
@@ -17,6 +18,7 @@ from medsearch_desktop.image.signing import spaced
 if TYPE_CHECKING:
     from medsearch_desktop.image.imports import Imported
     from medsearch_desktop.image.models import ModelSpec
+    from medsearch_desktop.report.pipelines import ImportedPipeline, PipelineSpec
 
 __all__ = [
     "NORMALISATIONS",
@@ -24,7 +26,11 @@ __all__ = [
     "as_json",
     "export",
     "import_file",
+    "import_language",
+    "is_language",
+    "language_json",
     "list_all",
+    "list_language",
     "own_fingerprint",
     "remove",
     "spaced",
@@ -51,11 +57,42 @@ def list_all(config: Config) -> tuple[list[dict[str, Any]], list[ModelError]]:
     from medsearch_desktop.image.models import survey_models
 
     specs, problems = survey_models()
-    return [{**as_json(spec), "default": spec.model_id == _chosen(config)} for spec in specs], problems
+    return [{**as_json(spec), "kind": "image", "default": spec.model_id == _chosen(config)} for spec in specs], problems
+
+
+def list_language() -> tuple[list[dict[str, Any]], list[ModelError]]:
+    """Return the user's language models, an object each, and what is wrong with any of them."""
+    from medsearch_desktop.report.pipelines import survey_pipelines
+
+    specs, problems = survey_pipelines()
+    return [language_json(spec) for spec in specs], problems
+
+
+def is_language(name: str) -> bool:
+    """Return whether `name` is a packed or unpacked spaCy pipeline, or the name of an installed one."""
+    from medsearch_desktop.report.pipelines import is_pipeline
+
+    return is_pipeline(name)
+
+
+def import_language(name: str, *, model_id: str = "", origin: str = "", licence: str = "") -> ImportedPipeline:
+    """Register a spaCy pipeline, as `pipelines.import_pipeline` does.
+
+    Raises ModelError when anything is wrong; nothing is registered then.
+    """
+    from medsearch_desktop.report.pipelines import import_pipeline
+
+    return import_pipeline(name, model_id=model_id, origin=origin, licence=licence, taken=_names_of_images())
+
+
+def _names_of_images() -> list[str]:
+    from medsearch_desktop.image.models import survey_models
+
+    return [spec.model_id for spec in survey_models()[0]]
 
 
 def verify(config: Config, model_id: str = "") -> list[Verdict]:
-    """Return a verdict on one model, or on all: its file is the manifest's, it loads, and it embeds.
+    """Return a verdict on one model, or on all: its file is the manifest's, it loads, and it embeds or reads.
 
     One that fails does not keep the others from being looked at; what is wrong with the registry itself
     counts as a failure. About a second a model.
@@ -66,10 +103,13 @@ def verify(config: Config, model_id: str = "") -> list[Verdict]:
     from medsearch_desktop.image.drift import self_check
     from medsearch_desktop.image.models import find_model, survey_models
 
-    problems: list[ModelError] = []
+    spoken, problems = _verify_language(model_id)
+    if model_id and spoken:
+        return spoken
     specs = [find_model(model_id)] if model_id else []
     if not model_id:
-        specs, problems = survey_models()
+        specs, unsound = survey_models()
+        problems = [*unsound, *problems]
     verdicts = []
     for spec in specs:
         try:
@@ -78,7 +118,30 @@ def verify(config: Config, model_id: str = "") -> list[Verdict]:
             verdicts.append(Verdict(spec.model_id, False, str(error)))
         else:
             verdicts.append(Verdict(spec.model_id, True))
-    return verdicts + [Verdict(problem.item, False, str(problem)) for problem in problems]
+    return [*verdicts, *spoken, *(Verdict(problem.item, False, str(problem)) for problem in problems)]
+
+
+def _verify_language(model_id: str) -> tuple[list[Verdict], list[ModelError]]:
+    """Return a verdict on the user's language models, or on the one named, which may be our own."""
+    from medsearch_desktop.report import ner, pipelines
+
+    specs, problems = pipelines.survey_pipelines()
+    verdicts = []
+    try:
+        if model_id == ner.NAME:
+            ner.load_recogniser(ner.shipped_file()).find([pipelines.TEST_SENTENCE])
+            return [Verdict(model_id, True)], []
+    except MedSearchError as error:
+        return [Verdict(model_id, False, str(error))], []
+    for spec in specs:
+        if model_id in ("", spec.model_id):
+            try:
+                pipelines.load_pipeline(spec).find([pipelines.TEST_SENTENCE])
+            except MedSearchError as error:
+                verdicts.append(Verdict(spec.model_id, False, str(error)))
+            else:
+                verdicts.append(Verdict(spec.model_id, True))
+    return verdicts, problems
 
 
 def import_file(path: str, **options: Any) -> Imported:
@@ -91,21 +154,31 @@ def import_file(path: str, **options: Any) -> Imported:
     return import_model(Path(path), **options)
 
 
-def remove(config: Config, model_id: str) -> ModelSpec:
-    """Remove an imported model and return what it was.
+def remove(config: Config, model_id: str) -> str:
+    """Remove an imported model, of images or of language, and return its identifier.
 
     Raises ModelMissingError when there is none of that identifier, ModelError when it is one of this
     release, is the one that the settings name, or cannot be removed.
     """
     from medsearch_desktop.image.registration import remove_model
+    from medsearch_desktop.report.ner import NAME
+    from medsearch_desktop.report.pipelines import remove_pipeline
 
+    if model_id == NAME:
+        raise ModelError(
+            "is a model of this release and stays",
+            item=model_id,
+            remedy="To do without it, set recognisers to never in config.toml or MEDSEARCH_RECOGNISERS",
+        )
+    if remove_pipeline(model_id) is not None:
+        return model_id
     if model_id == config.model:
         raise ModelError(
             "is the model that the settings name",
             item=model_id,
             remedy="Name another in config.toml or MEDSEARCH_MODEL first",
         )
-    return remove_model(model_id)
+    return remove_model(model_id).model_id
 
 
 def export(model_id: str, output: str) -> str:
@@ -141,6 +214,22 @@ def as_json(spec: ModelSpec) -> dict[str, Any]:
         "preprocessing": spec.preprocessing.as_json(),
         "bytes": spec.size,
         "sha256": spec.sha256,
+        "origin": spec.origin,
+        "licence": spec.licence,
+        "path": str(spec.path),
+    }
+
+
+def language_json(spec: PipelineSpec) -> dict[str, Any]:
+    """Return the object that `medsearch model` prints of a registered language model of the user."""
+    return {
+        "model_id": spec.model_id,
+        "kind": "language",
+        "shipped": False,
+        "version": spec.version,
+        "labels": list(spec.labels),
+        "components": list(spec.components),
+        "bytes": spec.size,
         "origin": spec.origin,
         "licence": spec.licence,
         "path": str(spec.path),

@@ -23,9 +23,13 @@ from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
 from medsearch_desktop.records import Report
+from medsearch_desktop.report.entities import EntityExtractor
 from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.linking import Linker
+from medsearch_desktop.report.ner import load_shipped_recogniser
+from medsearch_desktop.report.pipelines import load_pipeline, survey_pipelines
 from medsearch_desktop.report.reader import ReportReader, extract_json
+from medsearch_desktop.report.recognise import Recognition
 from medsearch_desktop.source.sniff import digest
 
 Region = tuple[int, int, int, int]
@@ -66,8 +70,31 @@ class Workbench:
 
     @cached_property
     def reader(self) -> ReportReader:
-        """The language pipeline."""
-        return ReportReader()
+        """The language pipeline as libraries use it; with recognisers where the settings say always.
+
+        Raises ModelError when one of them cannot be loaded.
+        """
+        return self._reader(recognise=self.config.recognisers == "always")
+
+    @cached_property
+    def extractor(self) -> ReportReader:
+        """The language pipeline as `extract` uses it, with recognisers unless the settings say never.
+
+        Raises ModelError when one of them cannot be loaded.
+        """
+        if self.config.recognisers != "extract":
+            return self.reader
+        return self._reader(recognise=True)
+
+    def _reader(self, *, recognise: bool) -> ReportReader:
+        if not recognise:
+            return ReportReader(extractor=EntityExtractor(linker=self.linker))
+        specs, problems = survey_pipelines()
+        if problems:
+            raise problems[0]
+        imported = [load_pipeline(spec) for spec in specs]
+        recognition = Recognition(load_shipped_recogniser(), imported, self.linker)
+        return ReportReader(extractor=EntityExtractor(linker=self.linker, recognition=recognition))
 
     @cached_property
     def linker(self) -> Linker:
@@ -111,7 +138,7 @@ class Workbench:
         return np.stack(vectors) if vectors else np.empty((0, self.model.dim), np.float32)
 
     def read_report(self, path: str) -> Report:
-        """Return the report in a text file, with its entities. Raises SourceError, ReportError."""
+        """Return the report in a text file, with its entities. Raises SourceError, ReportError, ModelError."""
         try:
             with Path(path).open("rb") as file:
                 data = file.read(self.config.max_report_bytes + 1)
@@ -120,10 +147,10 @@ class Workbench:
         return self.report(data, name=path)
 
     def report(self, data: bytes, *, name: str) -> Report:
-        """Return the report that `data` holds in whatever encoding. Raises ReportError."""
+        """Return the report that `data` holds in whatever encoding. Raises ReportError, ModelError."""
         text, encoding = read_text(data, name=name, max_bytes=self.config.max_report_bytes)
         stem = Path(name).stem
-        return self.reader.read(text, report_id=stem, encoding=encoding)
+        return self.extractor.read(text, report_id=stem, encoding=encoding)
 
     def extract(self, report: Report) -> dict[str, Any]:
         """Return what `medsearch extract --json` prints of a report."""

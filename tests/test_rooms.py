@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "workbench",
     },
     "doctor": {"image", "library", "workbench"},
-    "registry": {"image"},
+    "registry": {"image", "report"},
     "records": set(),
     "errors": set(),
     "config": set(),

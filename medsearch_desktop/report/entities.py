@@ -1,8 +1,10 @@
 """Text to mentions, each with what is said of it and its code.
 
 The pipeline is a blank spaCy vocabulary with a phrase matcher over the shipped lexicon and explicit
-steps: words, phrases, sentences, assertions. Words that the lexicon does not know are one and the
-same word to the matcher, so the vocabulary stays as large as it was however many reports are read.
+steps: words, phrases, abbreviations, what recognisers add, sentences, assertions. Words that the lexicon
+does not know are one and the same word to the matcher, so the vocabulary stays as large as it was however
+many reports are read. What recognisers add (`merge` has the rule) is judged beside the lexicon's mentions and
+never changes what is said of those.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Entity, Section
+from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Code, Entity, Section
+from medsearch_desktop.report.abbreviations import Abbreviation, find_abbreviations, uses
 from medsearch_desktop.report.assertion import FoundCue, FoundOrgan, Inference, Mention, Sentence, Verdict
 from medsearch_desktop.report.attributes import FoundAttribute, Place, attach
 from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Entry, Term, load_lexicon, phrase_of
 from medsearch_desktop.report.linking import Linker
+from medsearch_desktop.report.merge import Candidate, Source, merge
+from medsearch_desktop.report.recognise import Recognised, Recognition, Stretch
 from medsearch_desktop.report.sections import NOT_READ, is_header_line
 from medsearch_desktop.report.tables import tables_digest
 from medsearch_desktop.report.words import Words, split_words
@@ -51,16 +56,54 @@ class _Phrases:
     attributes: list[FoundAttribute]
 
 
-class EntityExtractor:
-    """The mentions of reports; built once, it may be used from several threads."""
+@dataclass(slots=True)
+class _Reading:
+    """A section with what was found in it; `added` is what the lexicon did not find."""
 
-    def __init__(self, *, linker: Linker | None = None) -> None:
+    section: Section
+    words: Words
+    phrases: _Phrases
+    added: list[Candidate]
+
+    def explained(self) -> frozenset[int]:
+        """Return the words in which the lexicon has found something."""
+        found = self.phrases
+        spans: Iterable[Mention | FoundCue | FoundOrgan | FoundAttribute] = (
+            *found.mentions,
+            *found.cues,
+            *found.organs,
+            *found.attributes,
+        )
+        return frozenset(index for span in spans for index in range(span.start, span.end))
+
+    def sentences(self) -> Iterator[tuple[int, int]]:
+        """Yield the words, half-open, of each sentence."""
+        breaks = self.words.breaks
+        return zip(breaks, (*breaks[1:], len(self.words.normal)), strict=True)
+
+    def at(self, start: int, end: int) -> tuple[int, int] | None:
+        """Return the words of which characters `[start, end)` of the report consist, if they do."""
+        first = bisect_right(self.words.starts, start) - 1
+        last = bisect_right(self.words.starts, end - 1)
+        if first < 0 or self.words.starts[first] != start or self.words.ends[last - 1] != end:
+            return None
+        return first, last
+
+
+class EntityExtractor:
+    """The mentions of reports; built once, it may be used from several threads.
+
+    Without `recognition` only the lexicon's terms are found.
+    """
+
+    def __init__(self, *, linker: Linker | None = None, recognition: Recognition | None = None) -> None:
         import spacy
         from spacy.matcher import PhraseMatcher
         from spacy.tokens import Doc
 
         self.lexicon = load_lexicon()
         self.linker = Linker() if linker is None else linker
+        self.recognition = recognition
         self._vocab = spacy.blank("en").vocab
         self._doc: Any = Doc
         self._matcher: Any = PhraseMatcher(self._vocab)
@@ -78,11 +121,20 @@ class EntityExtractor:
         }
 
     def extract(self, text: str, sections: Sequence[Section]) -> tuple[Entity, ...]:
-        """Return the mentions of all sections in the order of the text; offsets are into `text`."""
-        found: list[Entity] = []
-        for section in sections:
-            if section.name not in NOT_READ:
-                found.extend(self._extract_section(text, section))
+        """Return the mentions of all sections in the order of the text; offsets are into `text`.
+
+        Raises TerminologyError when a recogniser has found something and the base of concepts cannot be loaded.
+        """
+        readings = [
+            reading
+            for section in sections
+            if section.name not in NOT_READ and (reading := self._read(text, section)) is not None
+        ]
+        if self.recognition is not None:
+            self._recognise(text, readings, self.recognition)
+        if "(" in text:
+            _spell_out(text, readings)
+        found = [entity for reading in readings for entity in self._judged(text, reading)]
         found.sort(key=lambda entity: (entity.start, entity.end, entity.finding))
         return tuple(found)
 
@@ -91,37 +143,73 @@ class EntityExtractor:
         for text, sections in texts:
             yield self.extract(text, sections)
 
-    def _extract_section(self, text: str, section: Section) -> list[Entity]:
+    def _read(self, text: str, section: Section) -> _Reading | None:
         words = split_words(text, start=section.start, end=section.end)
         if not words.normal:
-            return []
+            return None
         phrases = self._phrases(text, words)
-        mentions = phrases.mentions
         if section.name == "PREAMBLE":
-            mentions = [mention for mention in mentions if not is_header_line(text, words.starts[mention.start])]
-        found: list[Entity] = []
+            phrases.mentions[:] = [
+                mention for mention in phrases.mentions if not is_header_line(text, words.starts[mention.start])
+            ]
+        return _Reading(section, words, phrases, [])
+
+    def _recognise(self, text: str, readings: Sequence[_Reading], recognition: Recognition) -> None:
+        """Add what recognisers find to the readings, all sentences of a report at once."""
+        stretches, owners = [], []
+        for reading in readings:
+            explained = reading.explained()
+            for start, end in reading.sentences():
+                if reading.section.name == "PREAMBLE" and is_header_line(text, reading.words.starts[start]):
+                    continue
+                stretches.append(Stretch(reading.words, start, end, explained))
+                owners.append(reading)
+        for reading, candidates in zip(owners, recognition.candidates(text, stretches), strict=True):
+            reading.added.extend(candidates)
+
+    def _judged(self, text: str, reading: _Reading) -> Iterator[Entity]:
+        words, phrases = reading.words, reading.phrases
         breaks = words.breaks
-        mentioned, cued, named_in = (_by_sentence(spans, breaks) for spans in (mentions, phrases.cues, phrases.organs))
-        said = _by_sentence(phrases.attributes, breaks)
-        for number, (start, end) in enumerate(zip(breaks, (*breaks[1:], len(words.normal)), strict=True)):
-            inside, named = mentioned.get(number, []), named_in.get(number, [])
-            if not inside and not named:
-                continue
-            sentence = Sentence(
-                self.lexicon,
-                words.normal,
-                start,
-                end,
-                mentions=inside,
-                cues=cued.get(number, []),
-            )
-            place = Place(text, words, section.name, start, end)
-            verdicts = sentence.verdicts()
-            attributes = attach(self.lexicon, place, inside, said.get(number, []))
-            for mention in inside:
-                found.extend(self._entities(place, mention, verdicts.get(mention), attributes.get(mention, ())))
-            found.extend(self._inferred(place, item) for item in sentence.inferences(named))
-        return found
+        added = _by_sentence(merge(phrases.mentions, reading.added), breaks) if reading.added else {}
+        mentioned, named_in = _by_sentence(phrases.mentions, breaks), _by_sentence(phrases.organs, breaks)
+        cued, said = _by_sentence(phrases.cues, breaks), _by_sentence(phrases.attributes, breaks)
+        for number, (start, end) in enumerate(reading.sentences()):
+            inside, named, more = mentioned.get(number, []), named_in.get(number, []), added.get(number, [])
+            place = Place(text, words, reading.section.name, start, end)
+            if inside or named:
+                sentence = Sentence(self.lexicon, words.normal, start, end, mentions=inside, cues=cued.get(number, []))
+                verdicts = sentence.verdicts()
+                attributes = attach(self.lexicon, place, inside, said.get(number, []))
+                for mention in inside:
+                    yield from self._entities(place, mention, verdicts.get(mention), attributes.get(mention, ()))
+                for item in sentence.inferences(named):
+                    yield self._inferred(place, item)
+            if more:
+                yield from self._beside(place, inside, more, cued.get(number, []), said.get(number, []))
+
+    def _beside(
+        self,
+        place: Place,
+        inside: list[Mention],
+        more: list[Mention],
+        cues: list[FoundCue],
+        said: list[FoundAttribute],
+    ) -> Iterator[Entity]:
+        """Yield what was added to a sentence, judged in the company of the lexicon's mentions."""
+        taken = {index for mention in more for index in range(mention.start, mention.end)}
+        everything = sorted([*inside, *more], key=lambda mention: mention.start)
+        sentence = Sentence(
+            self.lexicon,
+            place.words.normal,
+            place.start,
+            place.end,
+            mentions=everything,
+            cues=[cue for cue in cues if taken.isdisjoint(range(cue.start, cue.end))],
+        )
+        verdicts = sentence.verdicts()
+        attributes = attach(self.lexicon, place, everything, said)
+        for mention in more:
+            yield from self._entities(place, mention, verdicts.get(mention), attributes.get(mention, ()))
 
     def _phrases(self, text: str, words: Words) -> _Phrases:
         known = self._known
@@ -241,13 +329,16 @@ class EntityExtractor:
         row: str = "",
     ) -> Entity:
         first, last = place.span(start, end)
-        said = place.words.normal
-        code, alternatives = self.linker.code_mention(
-            term,
-            phrase_of(term.name) if inferred else said[start:end],
-            before=() if inferred else said[max(place.start, start - _WORDS_BEFORE) : start],
-            attributes=attributes,
-        )
+        if isinstance(term, Recognised):
+            code, alternatives = Code(term.cui, term.icd10cm, term.title, term.score), term.alternatives
+        else:
+            said = place.words.normal
+            code, alternatives = self.linker.code_mention(
+                term,
+                phrase_of(term.name) if inferred else said[start:end],
+                before=() if inferred else said[max(place.start, start - _WORDS_BEFORE) : start],
+                attributes=attributes,
+            )
         cue_start, cue_end = place.span(verdict.start, verdict.end) if verdict.start >= 0 else (-1, -1)
         sentence_start, sentence_end = place.span(place.start, place.end)
         return Entity(
@@ -290,6 +381,46 @@ def findings(entities: Iterable[Entity]) -> dict[str, list[str]]:
         str(assertion): [finding for finding in FINDINGS if best.get(finding) == rank[assertion]]
         for assertion in (Assertion.PRESENT, Assertion.ABSENT, Assertion.UNCERTAIN)
     }
+
+
+def _spell_out(text: str, readings: Sequence[_Reading]) -> None:
+    """Give each abbreviation that a report explains the meaning of what explains it, wherever it stands.
+
+    It counts for words in which the lexicon has found nothing, and before another reading of just these words:
+    in a report that says "pulmonary edema (PE)", "PE" is no embolism.
+    """
+    for reading in readings:
+        for found in find_abbreviations(text, start=reading.section.start, end=reading.section.end):
+            term = _explaining(found, reading)
+            if term is None:
+                continue
+            term = replace(term, rule=f"abbreviation + {term.rule}")
+            for other in readings:
+                section = other.section
+                for start, end in uses(text, found.short, start=section.start, end=section.end):
+                    span = other.at(start, end)
+                    if span is not None:
+                        _reinterpret(other, span, term)
+
+
+def _explaining(found: Abbreviation, reading: _Reading) -> Term | None:
+    """Return the term whose mention is the long form, or ends with it and says more."""
+    mentions = [*reading.phrases.mentions, *(candidate.mention for candidate in reading.added)]
+    for mention in sorted(mentions, key=lambda mention: mention.start):
+        start, end = reading.words.starts[mention.start], reading.words.ends[mention.end - 1]
+        if end == found.long_end and start <= found.long_start and mention.gap is None:
+            return mention.term
+    return None
+
+
+def _reinterpret(reading: _Reading, span: tuple[int, int], term: Term) -> None:
+    mentions = reading.phrases.mentions
+    for index, mention in enumerate(mentions):
+        if (mention.start, mention.end) == span:
+            if mention.term.name != term.name:
+                mentions[index] = Mention(*span, term)
+            return
+    reading.added.append(Candidate(Mention(*span, term), Source.ABBREVIATION))
 
 
 def _default(section: str) -> Verdict:

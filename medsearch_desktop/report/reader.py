@@ -12,11 +12,15 @@ from medsearch_desktop.report.sections import find_sections
 
 
 class ReportReader:
-    """Reads report texts; built once (about a second), it may be used from several threads."""
+    """Reads report texts; built once (about a second), it may be used from several threads.
+
+    `version` changes whenever the same report could be read otherwise.
+    """
 
     def __init__(self, *, extractor: EntityExtractor | None = None) -> None:
         self._extractor = EntityExtractor() if extractor is None else extractor
-        self.version = PIPELINE_VERSION
+        recognition = self._extractor.recognition
+        self.version = "+".join((PIPELINE_VERSION, *(recognition.names if recognition else ())))
 
     def read(self, text: str, *, report_id: str, encoding: str = "utf-8") -> Report:
         """Return the report with its sections and entities filled; never fails, whatever the text holds.

@@ -224,7 +224,7 @@ def _extract(options: argparse.Namespace) -> int:
 
     bench = Workbench(_config(options))
     if options.jsonl:
-        return _extract_lines(options.file, bench.reader)
+        return _extract_lines(options.file, bench.extractor)
     whole = options.file == "-"
     report = bench.report(sys.stdin.buffer.read(), name="-") if whole else bench.read_report(options.file)
     if options.json:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import registry
-from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.errors import MedSearchError, ModelError
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -21,7 +21,7 @@ _ROLES = {"in use": "in use here", "next": "a switch to it has not ended", "kept
 
 def add_model_commands(commands: Any) -> Any:
     """Add `model` to the commands of a parser; return its own sub-parsers, for others to add to."""
-    help = "list, verify, import, export and remove embedding models"
+    help = "list, verify, import, export and remove models of images and of language"
     model = commands.add_parser("model", help=help, description=help)
     actions = model.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -34,11 +34,11 @@ def add_model_commands(commands: Any) -> Any:
 
     action("list", _list, "list the models that are registered")
 
-    verify = action("verify", _verify, "check that models are what their manifest says and that they embed")
+    verify = action("verify", _verify, "check that models are what their manifest says and that they work")
     verify.add_argument("model_id", nargs="?", default="", metavar="ID", help="only this one (default: all)")
 
-    bring = action("import", _import, "register a DenseNet121 checkpoint, an ONNX file or a signed bundle")
-    bring.add_argument("file", metavar="FILE")
+    bring = action("import", _import, "register a DenseNet121 checkpoint, an ONNX file, a bundle or a spaCy pipeline")
+    bring.add_argument("file", metavar="FILE", help="or the name of an installed spaCy pipeline")
     bring.add_argument("--name", default="", metavar="ID", help="name of the model (default: the file's)")
     bring.add_argument("--origin", default="", metavar="TEXT", help="where the weights come from")
     bring.add_argument("--licence", default="", metavar="TEXT", help="under what terms they may be used")
@@ -93,10 +93,24 @@ def _list(options: argparse.Namespace) -> int:
             f"    licence  {row['licence'] or 'not stated'}",
             f"    sha256   {row['sha256']}",
         ]
+    spoken, unread = registry.list_language()
+    for problem in unread:
+        print(f"medsearch: {_printable(str(problem))}", file=sys.stderr)
+    for row in spoken:
+        rows.append({**row, "registered": True})
+        lines += [f"{row['model_id']}   language; imported", *_facts(row)]
     for model_id, own in held.items():
         rows.append({"model_id": model_id, "role": own.role.value, "vectors": own.vectors, "registered": False})
         lines.append(f"{model_id}   not registered any more; {_ROLES[own.role.value]}, {own.vectors} vectors")
     return _answer(options, rows, *lines)
+
+
+def _facts(row: dict[str, Any]) -> list[str]:
+    return [
+        f"    finds    {', '.join(row['labels'])}; version {row['version']}, {row['bytes']:,} bytes",
+        f"    origin   {row['origin'] or 'not stated'}",
+        f"    licence  {row['licence'] or 'not stated'}",
+    ]
 
 
 def _held(config: Config) -> tuple[dict[str, HeldModel], list[MedSearchError]]:
@@ -121,7 +135,26 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
+def _import_language(options: argparse.Namespace) -> int:
+    for option in ("size", "normalise", "trust"):
+        if getattr(options, option):
+            raise ModelError("is a language model", item=options.file, remedy=f"Leave --{option} out")
+    done = registry.import_language(options.file, model_id=options.name, origin=options.origin, licence=options.licence)
+    row = registry.language_json(done.spec)
+    found = ", ".join(f"{text} ({label})" for text, label in done.found) or "nothing"
+    lines = [
+        f"{row['model_id']} is registered: spaCy pipeline",
+        *_facts(row),
+        f"    test     found in a sentence: {found}",
+        *(f"    note     {note}" for note in done.notes),
+    ]
+    said = [{"text": text, "label": label} for text, label in done.found]
+    return _answer(options, {**row, "found": said, "notes": list(done.notes)}, *lines)
+
+
 def _import(options: argparse.Namespace) -> int:
+    if registry.is_language(options.file):
+        return _import_language(options)
     done = registry.import_file(
         options.file,
         model_id=options.name,
@@ -157,8 +190,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    spec = registry.remove(_config(options), options.model_id)
-    return _answer(options, {"model_id": spec.model_id, "removed": True}, f"{spec.model_id} is removed")
+    removed = registry.remove(_config(options), options.model_id)
+    return _answer(options, {"model_id": removed, "removed": True}, f"{removed} is removed")
 
 
 def _key(options: argparse.Namespace) -> int:
