@@ -41,6 +41,7 @@ from medsearch_desktop.records import (
     SwitchSummary,
     VisualAnswer,
 )
+from medsearch_desktop.serve.commands import printable
 
 if TYPE_CHECKING:
     from medsearch_desktop.doctor import Check
@@ -385,8 +386,3 @@ def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str
 
 def _percent(share: float, *, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
-
-
-def printable(text: str) -> str:
-    """Return text that any terminal takes: control characters and lone surrogates shown, not sent."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
