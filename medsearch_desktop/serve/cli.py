@@ -16,7 +16,7 @@ from typing import Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
-from medsearch_desktop.serve.commands import add_command, config_of, open_library, print_json
+from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.reports import add_report_commands
@@ -111,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(add_model_commands(commands))
     add_terminology_commands(commands)
 
+    serve = command("serve", _serve, "own the library and answer programs and browsers of this machine")
+    serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen at (%(default)s)")
+
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 
@@ -146,7 +150,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _ingest(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve.show import Progress, show_summary
 
-    with open_library(options, create=True) as library, Progress() as progress:
+    with ask_library(options, create=True) as library, Progress() as progress:
         summary = library.ingest(options.paths, metadata_only=options.metadata_only, on_event=progress)
     if options.json:
         print_json(summary.as_json())
@@ -156,39 +160,39 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
     if options.fields:
         show.show_fields(as_json=options.json)
         return 0
-    with open_library(options) as library:
+    with ask_library(options) as library:
         answer = library.search(options.query, k=options.k, offset=options.offset, sort=options.sort, with_facets=True)
     if options.json:
-        print_json(show.search_json(answer))
+        print_json(wire.search_json(answer))
     else:
         show.show_hits(answer, offset=options.offset)
     return 0
 
 
 def _similar(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
-    with open_library(options) as library:
+    with ask_library(options) as library:
         answer = library.similar(options.image, k=options.k, roi=options.roi, where=options.where, model=options.model)
     if options.json:
-        print_json(show.similar_json(answer))
+        print_json(wire.similar_json(answer))
     else:
         show.show_similar(answer)
     return 0
 
 
 def _facets(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
-    with open_library(options) as library:
+    with ask_library(options) as library:
         found = library.facets(options.query)
     if options.json:
-        print_json(show.facets_json(found))
+        print_json(wire.facets_json(found))
     else:
         show.show_facets(found)
     return 0
@@ -261,10 +265,17 @@ def _embed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve.server import serve
+
+    serve(config_of(options), port=options.port, host=options.host)
+    return 0
+
+
 def _failures(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve import show
 
-    with open_library(options) as library:
+    with ask_library(options) as library:
         if options.retry:
             with show.Progress() as progress:
                 library.retry_failures(on_event=progress)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
     from medsearch_desktop.library import Library
+    from medsearch_desktop.serve.owner import RemoteLibrary
 
 Run = Callable[[argparse.Namespace], int]
 OF_LIBRARY = "folder of the library (default: the user's own)"
@@ -38,6 +41,20 @@ def open_library(options: argparse.Namespace, *, create: bool = False) -> Librar
     return Library(config_of(options), create=create)
 
 
+def ask_library(options: argparse.Namespace, *, create: bool = False) -> Library | RemoteLibrary:
+    """Open the library that a command line names, or ask the process that owns it. Raises as `Library` does."""
+    config = config_of(options)
+    # Without a server there is no such file, and nothing of what follows is loaded.
+    if (config.library_path / "owner.json").exists():
+        from medsearch_desktop.serve.owner import ask_owner
+
+        if (owner := ask_owner(config.library_path)) is not None:
+            return owner
+    from medsearch_desktop.library import Library
+
+    return Library(config, create=create)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON value on one line."""
     # Names on disk that are not UTF-8 hold surrogates, which only the escaped form can carry.
@@ -61,3 +78,9 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return text that takes up one line of any terminal, whatever it holds."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def tell_where(error: Exception) -> None:
+    """Print to stderr what sort of error came up inside and where, without its words, which may be a patient's."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    print(f"medsearch: {type(error).__name__}\n{places}", file=sys.stderr)

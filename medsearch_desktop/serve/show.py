@@ -6,7 +6,6 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -326,45 +325,6 @@ def show_fields(*, as_json: bool) -> None:
     for row in FILTERS:
         table.add_row(f"{row.key}:", ", ".join(row.aliases), row.help)
     open_console().print(table)
-
-
-def search_json(answer: SearchAnswer) -> dict[str, Any]:
-    """Return the object that `medsearch search --json` prints."""
-    hits = []
-    for hit in answer.hits:
-        row = asdict(hit)
-        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
-        row["highlights"] = [list(span) for span in hit.highlights]
-        hits.append(row)
-    return {
-        "total": answer.total,
-        "hits": hits,
-        "facets": facets_json(answer.facets),
-        "notes": list(answer.notes),
-    }
-
-
-def similar_json(answer: VisualAnswer) -> dict[str, Any]:
-    """Return the object that `medsearch similar --json` prints."""
-    hits = []
-    for hit in answer.hits:
-        row = asdict(hit)
-        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
-        hits.append(row)
-    return {
-        "query": answer.query,
-        "model_id": answer.model_id,
-        "nothing_close": answer.nothing_close,
-        "expected": answer.expected,
-        "chance": answer.chance,
-        "notes": list(answer.notes),
-        "hits": hits,
-    }
-
-
-def facets_json(facets: Facets) -> dict[str, Any]:
-    """Return the object that `medsearch facets --json` prints."""
-    return {name: [asdict(row) for row in rows] for name, rows in facets.items()}
 
 
 def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str], *, model_id: str) -> None:
