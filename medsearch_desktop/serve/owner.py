@@ -61,7 +61,7 @@ class Owner:
         import psutil
 
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.began) < 1.0
+            return bool(abs(psutil.Process(self.pid).create_time() - self.began) < 1.0)
         except psutil.Error:
             return False
 

@@ -67,15 +67,17 @@ def record(kind: type[Record], value: Mapping[str, Any]) -> Record:
 
 def facets(value: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[Facet | Bucket, ...]]:
     """Return the facets that `facets_json` was given."""
-    return {
-        name: tuple(record(Facet if "code" in row else Bucket, row) for row in rows) for name, rows in value.items()
-    }
+    return {name: tuple(_facet(row) for row in rows) for name, rows in value.items()}
 
 
 def search_answer(value: Mapping[str, Any]) -> SearchAnswer:
     """Return the answer that `search_json` was given."""
     answer = record(SearchAnswer, {**value, "facets": {}})
     return SearchAnswer(answer.total, answer.hits, facets(value["facets"]), answer.notes)
+
+
+def _facet(row: Mapping[str, Any]) -> Facet | Bucket:
+    return record(Facet, row) if "code" in row else record(Bucket, row)
 
 
 def _value(kind: Any, value: Any) -> Any:

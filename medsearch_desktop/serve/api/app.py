@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from medsearch_desktop import __version__
@@ -24,7 +25,7 @@ from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.security import App, Guard, Security
 
 # FastAPI reports to OpenTelemetry where the environment asks it to. Nothing leaves this machine.
-_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(library: Library, security: Security, jobs: Jobs | None = None) -> App:
