@@ -22,7 +22,7 @@ from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
 from medsearch_desktop.serve.errors import error_json, status_of
 from medsearch_desktop.serve.jobs import Jobs
-from medsearch_desktop.serve.security import App, Guard, Security
+from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 
 # FastAPI reports to OpenTelemetry where the environment asks it to. Nothing leaves this machine.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -61,6 +61,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None) -
     app.add_exception_handler(MedSearchError, _told)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _internal)
     return Guard(app, security)
 
 
@@ -75,6 +76,11 @@ async def _malformed(_: Request, error: Exception) -> Json:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return Json({"error": {"kind": "request", "message": first["msg"], "item": place}}, 422)
+
+
+async def _internal(_: Request, error: Exception) -> Json:  # noqa: ARG001 - its words may be a patient's
+    # The error goes on to the guard, which says where it came up.
+    return Json(INTERNAL.body, INTERNAL.status)
 
 
 async def _refused(_: Request, error: Exception) -> Json:
