@@ -20,6 +20,7 @@ import uvicorn
 
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
+from medsearch_desktop.serve.api.pages import BUILT
 from medsearch_desktop.serve.security import Security
 
 
@@ -34,13 +35,15 @@ class Local:
 
 
 @contextmanager
-def local_server(library: Library, *, most_upload_bytes: int = 1 << 20, body_seconds: float = 20.0) -> Iterator[Local]:
+def local_server(
+    library: Library, *, most_upload_bytes: int = 1 << 20, body_seconds: float = 20.0, pages: Path = BUILT
+) -> Iterator[Local]:
     """Answer for `library` on a free port until the end of the block."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
     security = Security(hosts, port=port, most_upload_bytes=most_upload_bytes, body_seconds=body_seconds)
-    settings = uvicorn.Config(create_app(library, security), http="h11", ws="none", log_level="warning")
+    settings = uvicorn.Config(create_app(library, security, pages=pages), http="h11", ws="none", log_level="warning")
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
@@ -17,6 +18,7 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
@@ -28,8 +30,8 @@ from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_app(library: Library, security: Security, jobs: Jobs | None = None) -> App:
-    """Return the ASGI application that answers for `library`, behind `security`.
+def create_app(library: Library, security: Security, jobs: Jobs | None = None, *, pages: Path = BUILT) -> App:
+    """Return the ASGI application that answers for `library`, behind `security`, and shows the interface in `pages`.
 
     Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
     """
@@ -58,6 +60,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None) -
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
     app.include_router(api)
+    app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
