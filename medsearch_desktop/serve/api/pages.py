@@ -33,8 +33,9 @@ def page_routes(folder: Path = BUILT) -> APIRouter:
     """Return the route of everything that no other route answers; to be included last.
 
     Files are those that lie in `folder` now, found by their whole name: nothing that is asked for becomes a
-    path. Addresses inside the interface get its index: they end in no suffix of a file, though a study's name has dots. Names in `assets/` hold a hash of
-    their content and are kept for good by whoever has them; all else is asked for again each time.
+    path. Addresses inside the interface get its index: they end in no suffix of a file, though a study's name
+    has dots. Names in `assets/` hold a hash of their content and are kept for good by whoever has them; all else
+    is asked for again each time.
     """
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     router = APIRouter(include_in_schema=False)
