@@ -122,3 +122,32 @@ def test_an_image_above_the_limit_is_not_decoded(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedPixelsError, match="limit of 100") as caught:
         picture_of_frame(str(path), frame=0, max_pixels=100)
     assert caught.value.item == str(path)
+
+
+@pytest.mark.parametrize(
+    ("object_plane", "detector", "spacing", "at_detector"),
+    [
+        (None, None, None, False),
+        (None, [0.2, 0.1], (0.2, 0.1), True),
+        ([0.15, 0.15], None, (0.15, 0.15), False),
+        # Calibrated on something of known size; and only copied from the detector's.
+        ([0.15, 0.15], [0.2, 0.2], (0.15, 0.15), False),
+        ([0.2, 0.2], [0.2, 0.2], (0.2, 0.2), True),
+        ([0, 0.2], None, None, False),
+    ],
+)
+def test_lengths_say_where_they_were_measured(
+    object_plane: list[float] | None,
+    detector: list[float] | None,
+    spacing: tuple[float, float] | None,
+    at_detector: bool,
+    tmp_path: Path,
+) -> None:
+    ds = dataset(Film())
+    if object_plane:
+        ds.PixelSpacing = object_plane
+    if detector:
+        ds.ImagerPixelSpacing = detector
+    ds.save_as(tmp_path / "film.dcm", enforce_file_format=True)
+    stored = stored_frame(str(tmp_path / "film.dcm"), frame=0, max_pixels=LIMIT)
+    assert (stored.spacing, stored.at_detector) == (spacing, at_detector)

@@ -30,6 +30,9 @@ _RAW_HEADERS = {
     "x-window-center": "The header's window, where it has one",
     "x-window-width": "See x-window-center",
     "x-dark-is-high": "1 where levels are inverted at the end (MONOCHROME1)",
+    "x-row-spacing": "Distance of rows in mm, where it is known",
+    "x-column-spacing": "Distance of columns in mm, where it is known",
+    "x-at-detector": "1 where these were measured at the detector, so that lengths in the body are less",
 }
 
 
@@ -98,6 +101,9 @@ def image_routes(library: Library) -> APIRouter:
         }
         if stored.window is not None:
             fields |= {"x-window-center": stored.window[0], "x-window-width": stored.window[1]}
+        if stored.spacing is not None:
+            fields |= {"x-row-spacing": stored.spacing[0], "x-column-spacing": stored.spacing[1]}
+            fields["x-at-detector"] = int(stored.at_detector)
         told = {name: repr(value) for name, value in fields.items()}
         return Response(
             stored.values.tobytes(), media_type="application/octet-stream", headers={**caching(etag), **told}
