@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from medsearch_desktop.serve.errors import STATUSES, error_from_json, error_json
 from medsearch_desktop.serve.wire import facets_json, search_json, similar_json
 
 FIRST = uid(1, 1, 1)
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +405,23 @@ def test_a_source_can_be_forgotten_and_its_copies_stay(own: tuple[Local, Path], 
     assert server.library.totals().images == server.library.vectors.count == 6
     assert get(server, "/api/search", q="study")["total"] == 3
     told(server.client.post("/api/sources/remove", json={"path": "/nowhere"}), 404)
+
+
+def test_a_folder_whose_name_is_no_text_is_ingested(own: tuple[Local, Path], tmp_path: Path) -> None:
+    server, source = own
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    source.rename(odd)
+    job = server.client.post("/api/jobs", content=json.dumps({"paths": [odd]}), headers=JSON).json()
+    last = finished(server, job)
+    assert (last["paths"], last["summary"]["indexed"]) == ([odd], 6)
+    assert get(server, "/api/sources")["sources"][0]["path"] == odd
+    gone = server.client.post("/api/sources/remove", content=json.dumps({"path": odd}), headers=JSON)
+    assert gone.json()["files"] == 6
+
+
+@pytest.mark.parametrize("paths", [[], [7], [None], ["/" + "a" * 5000], "not a list"])
+def test_folders_that_are_no_paths_are_refused(server: Local, paths: Any) -> None:
+    told(server.client.post("/api/jobs", json={"paths": paths}), 422)
 
 
 def test_models_are_listed_and_one_that_is_not_there_is_told(server: Local) -> None:

@@ -192,6 +192,20 @@ def test_it_listens_at_one_address(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"--host {host}" in err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 for loopback; run it there")
+def test_at_another_address_it_is_there_for_this_machines_programs_too(tmp_path: Path) -> None:
+    with served(tmp_path / "library", "--host", "127.0.0.2") as running:
+        assert running.url.startswith("http://127.0.0.2:")
+        with running.client() as client:
+            assert client.get("/api/status").status_code == 200
+        owner = find_owner(tmp_path / "library")
+        assert owner is not None
+        assert owner.url.startswith("http://127.0.0.1:")
+        remote = ask_owner(tmp_path / "library")
+        assert remote is not None
+        assert remote.failures() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_parks_an_ingest_and_the_library_is_whole(tmp_path: Path, number: int) -> None:
     source = write_department(tmp_path / "source", studies=60)

@@ -40,7 +40,9 @@ def image_routes(library: Library) -> APIRouter:
     """Return the routes of images."""
     router = APIRouter(tags=["images"], prefix="/images/{image_id}")
 
-    @router.get("/file", responses=binary("application/dicom", "The file as it lies in its folder"))
+    @router.get(
+        "/file", response_class=Response, responses=binary("application/dicom", "The file as it lies in its folder")
+    )
     def original(image_id: ImageId, request: Request) -> Response:
         """Send the original file, DICOM or picture, unchanged."""
         file = library.holdings.image_file(image_id)
@@ -65,7 +67,7 @@ def image_routes(library: Library) -> APIRouter:
         fields = {"content-length": str(size), "content-disposition": f'attachment; filename="{name}.{suffix}"'}
         return StreamingResponse(blocks(), media_type=media, headers={**caching(etag), **fields})
 
-    @router.get("/frame", responses=_frame_responses())
+    @router.get("/frame", response_class=Response, responses=_frame_responses())
     def frame(
         image_id: ImageId,
         request: Request,
@@ -109,7 +111,7 @@ def image_routes(library: Library) -> APIRouter:
             stored.values.tobytes(), media_type="application/octet-stream", headers={**caching(etag), **told}
         )
 
-    @router.get("/thumbnail", responses=binary("image/webp", "A small picture"))
+    @router.get("/thumbnail", response_class=Response, responses=binary("image/webp", "A small picture"))
     def thumbnail(image_id: ImageId, request: Request) -> Response:
         """Send the thumbnail as WebP."""
         picture = library.thumbnail(image_id)
