@@ -596,7 +596,7 @@ class Library:
         return row
 
     def _refresh_fulltext(self) -> None:
-        # One at a time: of two, the one that read the database first might write last.
+        # One at a time: of two, the one that looked first might write last, and the watermark would go back.
         with self._teaching:
             if self.fulltext.watermark == 0:
                 last = self.catalogue.last_change()
