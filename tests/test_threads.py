@@ -12,6 +12,7 @@ import pytest
 from makers import uid, write_department
 
 from medsearch_desktop.library import Library, open_library
+from medsearch_desktop.records import Assertion, IngestEvent
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.thumbnails import Thumbnails
 
@@ -162,6 +163,23 @@ def test_several_label_at_once_and_all_is_found(library: Library) -> None:
     for label in library.holdings.labels():
         assert library.search(f'label:"{label}"').total == 1, label
     assert library.fulltext.watermark == library.catalogue.last_change()
+
+
+def test_a_correction_made_during_an_ingest_holds_after_it(library: Library, tmp_path: Path) -> None:
+    (file,) = (tmp_path / "source").rglob("s50000001.txt")
+    file.write_text(file.read_text("utf-8") + "No fracture.\n", "utf-8")
+    entity = next(each for each in library.report("s50000001").report.entities if each.finding == "Pneumothorax")
+    assert entity.assertion is Assertion.ABSENT
+
+    def correct(event: IngestEvent) -> None:
+        if event.stage == "discovered":
+            library.correct("s50000001", (entity.start, entity.end), assertion=Assertion.PRESENT, author="tester")
+
+    assert library.ingest([tmp_path / "source"], on_event=correct).updated == 1
+    report = library.report("s50000001").report
+    assert report.text.endswith("No fracture.\n")
+    assert next(each for each in report.entities if each.start == entity.start).assertion is Assertion.PRESENT
+    assert library.search("present:pneumothorax report:s50000001").total == 1
 
 
 def test_an_ingest_told_to_stop_leaves_what_is_missing_alone(library: Library, tmp_path: Path) -> None:
