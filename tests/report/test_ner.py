@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -224,14 +222,3 @@ def test_the_setting_decides_who_is_asked() -> None:
     }
     report = benches["extract"].report(REPORT.encode(), name="r.txt")
     assert any("ner/" in entity.rule for entity in report.entities)
-
-
-def test_a_report_without_anything_new_loads_no_base_of_concepts() -> None:
-    code = (
-        "from medsearch_desktop.config import load_config\n"
-        "from medsearch_desktop.report import terminology\n"
-        "from medsearch_desktop.workbench import Workbench\n"
-        "Workbench(load_config({}, environ={})).report(b'IMPRESSION: Left rib fracture.', name='r')\n"
-        "assert terminology.load_base.cache_info().misses == 0\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
