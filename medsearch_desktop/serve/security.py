@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
@@ -34,6 +35,10 @@ UPLOADS = frozenset({("POST", "/api/similar")})
 MOST_BODY_BYTES = 1 << 20
 # A body has that long to arrive, and a second more for each MiB of its limit.
 BODY_SECONDS = 20.0
+# So much of a body that is too large is read and thrown away: a connection that is closed with bytes of it still
+# under way is reset, and its sender never sees why.
+MOST_DRAINED_BYTES = 16 << 20
+SILENCE_SECONDS = 1.0
 TICKET_SECONDS = 60.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -208,6 +213,7 @@ class Guard:
         too_large = Refusal(413, "too_large", f"the body is larger than {most} bytes", "Send less")
         stated = next((value for name, value in headers if name == "content-length"), "0")
         if not stated.isdecimal() or int(stated[:20]) > most:
+            await _drain(receive)
             raise too_large
         parts: list[bytes] = []
         size = 0
@@ -220,11 +226,23 @@ class Guard:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
+                        await _drain(receive)
                         raise too_large
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError as error:
             raise Refusal(408, "slow", "the body did not arrive in time") from error
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw a body away to its end, its limit, or a silence."""
+    size = 0
+    with suppress(TimeoutError):
+        while size <= MOST_DRAINED_BYTES:
+            message = await asyncio.wait_for(receive(), SILENCE_SECONDS)
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                return
+            size += len(message.get("body", b""))
 
 
 def _same(given: str, secret: str) -> bool:
