@@ -106,16 +106,22 @@ class Embeddings:
             raise _gone(error, model_id) from error
 
     def vector(
-        self, path: str, *, model_id: str, image_id: str | None = None, roi: Region | None = None
+        self,
+        path: str,
+        *,
+        model_id: str,
+        image_id: str | None = None,
+        roi: Region | None = None,
+        data: bytes | None = None,
     ) -> NDArray[np.float32]:
         """Return the vector of a file's image or of a part of it, as `Workbench.vector` does.
 
         Raises ModelMissingError, SourceError, DecodeError.
         """
         self.encoder(model_id)
-        return self._workbench.vector(path, image_id=image_id, roi=roi, model=self.spec(model_id))
+        return self._workbench.vector(path, image_id=image_id, roi=roi, model=self.spec(model_id), data=data)
 
-    def catch_up(self, on_event: OnEvent | None = None) -> int:
+    def catch_up(self, on_event: OnEvent | None = None, *, stop: threading.Event | None = None) -> int:
         """Embed what lacks a vector of the model in use and whose file is there; return how many images.
 
         What the model could not embed before is left. Without the model nothing is done.
@@ -134,7 +140,7 @@ class Embeddings:
             spec,
             lambda: self.encoder(model_id),
             retry=False,
-            stop=threading.Event(),
+            stop=stop or threading.Event(),
             on_event=on_event,
         )
         run.run()

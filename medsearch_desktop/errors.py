@@ -20,6 +20,9 @@
     │   └── StorageFullError          the disk is full; everything committed before stays readable
     ├── MeterError                    too little in the library to measure the match meter by
     ├── NotFoundError                 no such image, report or study in this library
+    ├── ServeError                    the local server cannot begin, or went away
+    ├── RequestError                  a request to the local server that it cannot take
+    │   └── StaleCursorError          the library has changed since the first page of an answer
     └── QueryError                    a question that cannot be read; knows the character
 
 `DecodeError` and `ReportError` concern one file: ingest counts and lists them and goes on.
@@ -122,6 +125,18 @@ class MeterError(MedSearchError):
 
 class NotFoundError(MedSearchError):
     """The library holds no image, report or study of that identifier."""
+
+
+class ServeError(MedSearchError):
+    """The local server cannot begin, or went away before it had answered."""
+
+
+class RequestError(MedSearchError):
+    """A request to the local server that it cannot take."""
+
+
+class StaleCursorError(RequestError):
+    """The library has changed since the first page of an answer, whose pages would not fit together."""
 
 
 class QueryError(MedSearchError):

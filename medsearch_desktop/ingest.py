@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,6 +83,7 @@ class _Run:
     changes: Changes
     metadata_only: bool
     on_event: OnEvent | None
+    stop: threading.Event
     started: float = field(default_factory=time.monotonic)
     committed: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
@@ -123,6 +125,7 @@ class _Run:
             seconds=time.monotonic() - self.started,
             failures=tuple(sorted(self.failures, key=lambda failure: failure.path)),
             offline=self.changes.offline,
+            stopped=self.stop.is_set(),
             **{name: self.counts[name] for name in numbers},
         )
 
@@ -158,31 +161,37 @@ class Ingest:
         self._report_ids = catalogue.report_paths()
         self._taken = set(self._report_ids.values())
 
-    def run(self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None) -> IngestSummary:
-        """Ingest `roots`; see `Library.ingest`."""
+    def run(
+        self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+    ) -> IngestSummary:
+        """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
         rows = {row.path: row for row in self._catalogue.files()}
         known = {
             row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
             for row in rows.values()
         }
-        run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event)
+        run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event, stop)
         pending = self._discover(run)
         run.tell("discovered")
-        if metadata_only:
+        if metadata_only and not stop.is_set():
             # Without digests a moved file is a new one: the old record has to make way first.
             self._remove(run)
         try:
             for work in self._read_ahead(pending, run):
                 self._settle(work, run)
+                if stop.is_set():
+                    break
             self._embed(run, all_of_it=True)
-            if not metadata_only:
-                self._remove(run)
-            self._adopt_orphans(run)
+            # Of a folder that was not gone through to its end nothing can be said to be missing.
+            if not stop.is_set():
+                if not metadata_only:
+                    self._remove(run)
+                self._adopt_orphans(run)
         finally:
             self._commit(run)
         for root in filter(os.path.isdir, run.changes.online):
-            self._intake.set_root(root, online=True, scanned_ns=began_ns)
+            self._intake.set_root(root, online=True, scanned_ns=0 if stop.is_set() else began_ns)
         for root in run.changes.offline:
             self._intake.set_root(root, online=False)
         if run.counts["indexed"] or run.counts["updated"]:
@@ -199,6 +208,8 @@ class Ingest:
 
         pending = []
         for file in walk_all(run.changes.online, on_problem=problem):
+            if run.stop.is_set():
+                break
             run.discovered += 1
             if run.discovered % 1000 == 0:
                 run.tell("discovered")

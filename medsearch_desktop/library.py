@@ -8,6 +8,7 @@ with open_library("~/library", create=True) as library:
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
 from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
@@ -62,6 +64,7 @@ from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
 from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.reports import StoredReport
+from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
 from medsearch_desktop.workbench import Region, Workbench
@@ -84,7 +87,11 @@ def open_library(path: str | os.PathLike[str] | None = None, *, create: bool = F
 
 
 class Library:
-    """One folder of everything known; this process is its only owner until `close`."""
+    """One folder of everything known; this process is its only owner until `close`.
+
+    May be shared between threads: questions are answered while one ingests, corrects or labels. What
+    writes takes turns, so a second `ingest` waits for the first.
+    """
 
     def __init__(self, config: Config, *, create: bool = False) -> None:
         self.config = config
@@ -94,10 +101,14 @@ class Library:
             find_model(config.model)
         prepare_folder(self.path, create=create)
         self.workbench = Workbench(config)
+        self._ingesting = threading.Lock()
+        self._teaching = threading.Lock()
         self._database = Database(self.path / DATABASE, threads=config.thread_count)
         try:
             self.catalogue = Catalogue(self._database)
             self._intake = Intake(self._database)
+            self._studies = Studies(self._database)
+            self.holdings = Holdings(self.path, self._studies, self.catalogue, max_pixels=config.max_pixels)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)
@@ -216,15 +227,23 @@ class Library:
         *,
         metadata_only: bool = False,
         on_event: OnEvent | None = None,
+        stop: threading.Event | None = None,
     ) -> IngestSummary:
         """Bring the library up to date with folders and files, and return what was done.
 
-        Files are never written, moved or locked. May be interrupted at any moment and run again.
+        Files are never written, moved or locked. May be interrupted at any moment and run again: setting
+        `stop` from another thread ends it after the files in hand.
         With `metadata_only` no pixel is read: images can be found by words and fields, and by
         likeness once an ordinary ingest has seen them. Raises SourceError for a path that is not
         there and never was, StorageFullError, ModelMissingError where there are pixels to embed and
         the model in use has gone; single bad files are counted and listed.
         """
+        with self._ingesting:
+            return self._ingest([os.fspath(path) for path in paths], metadata_only, on_event, stop or threading.Event())
+
+    def _ingest(
+        self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+    ) -> IngestSummary:
         model_id = self.model_id
         ingest = Ingest(
             catalogue=self.catalogue,
@@ -238,13 +257,15 @@ class Library:
             corrections=self._review.corrections.holding(),
         )
         try:
-            summary = ingest.run([os.fspath(path) for path in paths], metadata_only=metadata_only, on_event=on_event)
-            if metadata_only:
+            summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
+            if metadata_only or stop.is_set():
                 return summary
-            return replace(summary, caught_up=self._catch_up(on_event))
+            return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
         finally:
             self.refresh()
-            self.vectors.extend_graph()
+            # Minutes for a large library; whoever stops waits for no more than what is in hand.
+            if not stop.is_set():
+                self.vectors.extend_graph()
             # Measured now, while one waits anyway, so that the first question need not.
             self.vectors.isolation()
 
@@ -310,11 +331,29 @@ class Library:
         self._refresh_fulltext()
         return count
 
-    def retry_failures(self, *, on_event: OnEvent | None = None) -> IngestSummary:
+    def retry_failures(self, *, on_event: OnEvent | None = None, stop: threading.Event | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
         paths = [failure.path for failure in self.failures() if Path(failure.path).is_file()]
         self._intake.doubt(paths)
-        return self.ingest(paths, on_event=on_event)
+        return self.ingest(paths, on_event=on_event, stop=stop)
+
+    def forget_source(self, path: str) -> int:
+        """Remove the records of all files that were found in an ingested folder; return how many files.
+
+        The files themselves are not touched. Copies of them elsewhere that were counted as duplicates get
+        records of their own at the next ingest. Raises NotFoundError for a folder that is none.
+        """
+        with self._ingesting:
+            gone = self._studies.paths_of_root(path)
+            if gone is None:
+                raise NotFoundError("this folder was never ingested", item=path)
+            images = self.catalogue.image_ids_of(gone)
+            self._intake.remove(gone)
+            self.thumbnails.remove(images)
+            self._intake.drop_root(path)
+            self._intake.doubt([row.path for row in self.catalogue.orphans()])
+            self.refresh()
+        return len(gone)
 
     def refresh(self) -> None:
         """Teach both indexes what they have missed, from the database."""
@@ -365,10 +404,12 @@ class Library:
         roi: Region | None = None,
         where: str = "",
         model: str = "",
+        data: bytes | None = None,
     ) -> VisualAnswer:
         """Return the images nearest to an image of the library (its id) or to any image file.
 
-        Nothing is imported to ask. `roi` is (x, y, width, height) in pixels of the whole image:
+        Nothing is imported to ask. `data` is the content of such a file where there is none on disk; `image`
+        is then its name in messages. `roi` is (x, y, width, height) in pixels of the whole image:
         that part alone is embedded and compared with whole images. `where` is a question that
         restricts the answer, image by image. `model` asks the vectors of another model than the one
         in use, as far as there are any. Once the match meter was measured, hits carry the share of
@@ -380,7 +421,7 @@ class Library:
         name = os.fspath(image)
         model_id = model or self.model_id
         index = self._embeddings.index_of(model_id)
-        vector, known = self._query_vector(name, roi, model_id)
+        vector, known = self._query_vector(name, roi, model_id, data=data)
         allowed = self._images_where(where) if where.strip() else None
         found = nearest(index, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None)
         meter = self._meters.of(model_id) if roi is None else None
@@ -443,6 +484,13 @@ class Library:
         if not studies:
             raise NotFoundError(f"the library has no such {target_kind}", item=target_id)
         self._intake.set_label(target_kind, target_id, label, study_uids=studies)
+        self._refresh_fulltext()
+
+    def unlabel(self, target_kind: str, target_id: str, label: str) -> None:
+        """Take a label off its target. Raises NotFoundError where it is not on it."""
+        studies = self.catalogue.studies_of(target_kind, target_id)
+        if not self._intake.remove_label(target_kind, target_id, label, study_uids=studies):
+            raise NotFoundError(f"this {target_kind} has no such label", item=target_id)
         self._refresh_fulltext()
 
     def _search_like(self, tree: Tree, like: str, *, k: int, offset: int) -> SearchAnswer:
@@ -509,16 +557,14 @@ class Library:
         return self.catalogue.images_where(condition, parameters)
 
     def _query_vector(
-        self, image: str, roi: Region | None, model_id: str
+        self, image: str, roi: Region | None, model_id: str, *, data: bytes | None = None
     ) -> tuple[NDArray[np.float32], ImageRow | None]:
+        if data is not None:
+            return self._embeddings.vector(image, model_id=model_id, roi=roi, data=data), None
         row = self.catalogue.image(image)
         if row is None:
             if not Path(image).is_file():
-                raise NotFoundError(
-                    "neither an image of this library nor a file",
-                    item=image,
-                    remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
-                )
+                raise neither_image_nor_file(image)
             return self._embeddings.vector(image, model_id=model_id, roi=roi), None
         if roi is None:
             with suppress(KeyError):
@@ -533,7 +579,7 @@ class Library:
             notes.append(f"the match meter is out of date: {why}; `medsearch model calibrate` measures it anew")
         return tuple(notes)
 
-    def _catch_up(self, on_event: OnEvent | None) -> int:
+    def _catch_up(self, on_event: OnEvent | None, stop: threading.Event) -> int:
         started = time.monotonic()
 
         def tell(event: SwitchEvent) -> None:
@@ -541,7 +587,7 @@ class Library:
                 seconds = time.monotonic() - started
                 on_event(IngestEvent("vector", total=event.total, settled=event.settled, seconds=seconds))
 
-        return self._embeddings.catch_up(tell)
+        return self._embeddings.catch_up(tell, stop=stop)
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)
@@ -550,14 +596,25 @@ class Library:
         return row
 
     def _refresh_fulltext(self) -> None:
-        if self.fulltext.watermark == 0:
-            last = self.catalogue.last_change()
-            if last:
-                self.fulltext.update(self.catalogue.documents(), [], watermark=last)
-            return
-        changed, last = self.catalogue.changes("document", after=self.fulltext.watermark)
-        if last != self.fulltext.watermark:
-            self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
+        # One at a time: of two, the one that read the database first might write last.
+        with self._teaching:
+            if self.fulltext.watermark == 0:
+                last = self.catalogue.last_change()
+                if last:
+                    self.fulltext.update(self.catalogue.documents(), [], watermark=last)
+                return
+            changed, last = self.catalogue.changes("document", after=self.fulltext.watermark)
+            if last != self.fulltext.watermark:
+                self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
+
+
+def neither_image_nor_file(image: str) -> NotFoundError:
+    """Return the error for a query image that is nothing that is known here."""
+    return NotFoundError(
+        "neither an image of this library nor a file",
+        item=image,
+        remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
+    )
 
 
 def _promising(meter: Meter | None, scores: NDArray[np.float32]) -> bool:

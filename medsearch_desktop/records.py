@@ -516,7 +516,8 @@ class IngestSummary:
     `discovered` is the sum of indexed, unchanged, updated, duplicates, failed and `ignored` (files
     of other kinds); `removed` counts files that were known and are gone. A copy that takes over
     from a file that was removed is counted once more, for what it then is. `caught_up` counts images
-    of earlier ingests that got the vector that they lacked.
+    of earlier ingests that got the vector that they lacked. `stopped` is true of one that was told to stop
+    before its end; the same ingest goes on from there.
     """
 
     discovered: int = 0
@@ -533,6 +534,7 @@ class IngestSummary:
     failures: tuple[Failure, ...] = ()
     offline: tuple[str, ...] = ()
     caught_up: int = 0
+    stopped: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `medsearch ingest --json` prints."""

@@ -5,6 +5,8 @@ Models and the language pipeline are loaded at first use and kept.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import threading
 from collections.abc import Sequence
@@ -74,15 +76,16 @@ class Workbench:
         """What finds the code of a phrase."""
         return Linker()
 
-    def display(self, path: str, *, image_id: str | None = None) -> NDArray[np.uint8]:
+    def display(self, path: str, *, image_id: str | None = None, data: bytes | None = None) -> NDArray[np.uint8]:
         """Return the 8-bit pixels of one image of a file, (H, W) or (H, W, 3): its middle frame, or `image_id`.
 
+        `data` is its content where it is no file; `path` is then its name in messages.
         Raises SourceError, DecodeError.
         """
         decoded = decode(
-            path,
+            path if data is None else io.BytesIO(data),
             name=path,
-            sha256=digest(path),
+            sha256=digest(path) if data is None else hashlib.sha256(data).hexdigest(),
             max_frames=1 if image_id is None else self.config.max_frames,
             max_pixels=self.config.max_pixels,
         )
@@ -93,15 +96,21 @@ class Workbench:
         raise DecodeError(reason, item=path)
 
     def vector(
-        self, path: str, *, image_id: str | None = None, roi: Region | None = None, model: ModelSpec | None = None
+        self,
+        path: str,
+        *,
+        image_id: str | None = None,
+        roi: Region | None = None,
+        model: ModelSpec | None = None,
+        data: bytes | None = None,
     ) -> NDArray[np.float32]:
         """Return the vector, shape (1024,), of an image or of its part `roi` (x, y, width, height in pixels).
 
-        `model` is the configured one where none is given.
+        `model` is the configured one where none is given; `data` as for `display`.
         Raises SourceError, DecodeError, ModelError, and MedSearchError for a region outside the image.
         """
         spec = model or self.model
-        tensor = to_tensor(self.display(path, image_id=image_id), spec.preprocessing, roi=roi)
+        tensor = to_tensor(self.display(path, image_id=image_id, data=data), spec.preprocessing, roi=roi)
         vectors: NDArray[np.float32] = self.encoder_of(spec).encode(tensor[None])
         return cast(NDArray[np.float32], vectors[0])
 

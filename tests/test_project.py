@@ -24,6 +24,11 @@ HEAVY = (
     "torch",
     "onnx",
     "cryptography",
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "uvicorn",
+    "psutil",
 )
 
 

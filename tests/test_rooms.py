@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "review": {"report", "store", "reread"},
     "reembed": {"conveyor", "source", "image", "store"},
     "workbench": {"source", "image", "report"},
+    "holdings": {"source", "image", "store"},
     "embeddings": {"image", "store", "reembed", "workbench"},
     "library": {
         "source",
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "report",
         "store",
         "search",
+        "holdings",
         "ingest",
         "reembed",
         "reread",
@@ -56,6 +58,7 @@ SOLE_IMPORTERS = {
     "openvino": "image/openvino_engine.py",
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
+    "uvicorn": "serve/server.py",
 }
 
 

@@ -272,7 +272,7 @@ def _grey_by_table(pixels: NDArray[Any], rendering: Rendering) -> Display:
 
 def _grey_by_value(pixels: NDArray[Any], rendering: Rendering) -> Display:
     def usable(part: NDArray[Any]) -> NDArray[np.float64]:
-        stored = _stored(part, rendering)
+        stored = stored_values(part, rendering)
         kept = np.isfinite(stored)
         if rendering.padding is not None:
             data = kept & ((stored < rendering.padding[0]) | (stored > rendering.padding[1]))
@@ -295,7 +295,7 @@ def _grey_by_value(pixels: NDArray[Any], rendering: Rendering) -> Display:
         display = np.empty(pixels.shape, np.uint8)
         start = 0
         for block in _row_blocks(pixels):
-            stored = _stored(block, rendering)
+            stored = stored_values(block, rendering)
             finite = np.isfinite(stored)
             values = _modality(np.where(finite, stored, 0), rendering)
             levels = _levels(values, rendering) if span is None else _stretched(values, span)
@@ -333,7 +333,7 @@ def _colour(pixels: NDArray[Any], rendering: Rendering) -> Display:
         display = np.empty(pixels.shape, np.uint8)
         for start in range(len(pixels)):
             # Row by row: the float copy of a whole image would take eight times its memory.
-            display[start] = _rounded(_stored(pixels[start], rendering) / ((1 << bits) - 1))
+            display[start] = _rounded(stored_values(pixels[start], rendering) / ((1 << bits) - 1))
         pixels = display
     pixels = np.ascontiguousarray(pixels)
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
@@ -363,7 +363,7 @@ def _palette_colour(
 
 def _modality(stored: NDArray[Any], rendering: Rendering) -> NDArray[np.float64]:
     if rendering.modality_lut is not None:
-        return _through(stored, rendering.modality_lut).astype(np.float64)
+        return looked_up(stored, rendering.modality_lut).astype(np.float64)
     values: NDArray[np.float64] = stored.astype(np.float64) * rendering.slope + rendering.intercept
     return values
 
@@ -373,7 +373,7 @@ def _levels(values: NDArray[np.float64], rendering: Rendering) -> Display | None
         table = rendering.voi_lut
         # A table deeper than it declares would wrap around.
         top = max((1 << table.bits) - 1, int(table.values.max()))
-        return _rounded(_through(np.rint(values), table) / top)
+        return _rounded(looked_up(np.rint(values), table) / top)
     window = rendering.window
     if window is None or not window.usable:
         return None
@@ -388,7 +388,7 @@ def _levels(values: NDArray[np.float64], rendering: Rendering) -> Display | None
     return _rounded((values - (window.center - 0.5)) / (window.width - 1) + 0.5)
 
 
-def _through(values: NDArray[Any], table: LookupTable) -> NDArray[np.uint16]:
+def looked_up(values: NDArray[Any], table: LookupTable) -> NDArray[np.uint16]:
     index = np.clip(values - table.first, 0, len(table.values) - 1)
     return table.values[index.astype(np.int64)]
 
@@ -446,7 +446,7 @@ def _is_blank(display: Display) -> bool:
     return bool(levels.max() >= BLANK_SHARE * levels.sum())
 
 
-def _stored(pixels: NDArray[Any], rendering: Rendering) -> NDArray[Any]:
+def stored_values(pixels: NDArray[Any], rendering: Rendering) -> NDArray[Any]:
     if pixels.dtype.kind == "f":
         return pixels.astype(np.float64)
     container = pixels.dtype.itemsize * 8

@@ -78,22 +78,24 @@ class Meters:
 
     def of(self, model_id: str) -> Meter | None:
         """Return the meter of a model, or None where it was not measured."""
-        if model_id not in self._meters:
+        # Held in a local name: another thread may `forget` between any two steps.
+        meter = self._meters.get(model_id)
+        if meter is None and model_id not in self._meters:
             curve = self._models.curve(model_id)
-            self._meters[model_id] = Meter(curve) if curve else None
-        return self._meters[model_id]
+            meter = self._meters[model_id] = Meter(curve) if curve else None
+        return meter
 
     def note(self, model_id: str, *, images: int) -> str:
         """Return why a model's meter, for now `images` vectors, should be measured again, or "" where it need not."""
         key = model_id, images
-        if key not in self._notes:
+        if (why := self._notes.get(key)) is None:
             if (meter := self.of(model_id)) is not None:
                 why = meter.stale(images=images, pipeline_version=self._models.pipeline_version())
             else:
                 others = ", ".join(self._models.measured())
                 why = f"it was measured with the model {others}" if others else ""
             self._notes[key] = why
-        return self._notes[key]
+        return why
 
     def calibrate(self, model_id: str, index: VectorIndex) -> MatchCurve:
         """Measure the meter of a model and keep its curve. Raises MeterError."""

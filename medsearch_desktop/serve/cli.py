@@ -9,20 +9,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.reports import add_report_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
-
-if TYPE_CHECKING:
-    from medsearch_desktop.config import Config
-    from medsearch_desktop.library import Library
 
 EPILOG = """\
 a question:  effusion AND NOT pneumothorax modality:CR view:PA age:>60 date:2024-01..2024-06
@@ -65,12 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=help)
-        sub.add_argument("--library", metavar="DIR", help="folder of the library (default: the user's own)")
-        sub.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
-        sub.set_defaults(run=run)
-        return sub
+    command = partial(add_command, commands)
 
     demo = command("demo", _demo, "build and open the demo library: synthetic studies with reports")
     demo.add_argument("--no-window", action="store_true", help="do not open the window")
@@ -118,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(add_model_commands(commands))
     add_terminology_commands(commands)
 
+    serve = command("serve", _serve, "own the library and answer programs and browsers of this machine")
+    serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen at (%(default)s)")
+
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 
@@ -144,75 +141,58 @@ def _region(text: str) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-def _config(options: argparse.Namespace) -> Config:
-    from medsearch_desktop.config import load_config
-
-    return load_config({"library": options.library, "threads": getattr(options, "threads", None)})
-
-
-def _open(options: argparse.Namespace, *, create: bool = False) -> Library:
-    from medsearch_desktop.library import Library
-
-    return Library(_config(options), create=create)
-
-
-def _print_json(value: Any) -> None:
-    # Names on disk that are not UTF-8 hold surrogates, which only the escaped form can carry.
-    print(json.dumps(value, ensure_ascii=True, default=str))
-
-
 def _demo(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve.tour import run_demo
 
-    return run_demo(_config(options), studies=options.studies, as_json=options.json)
+    return run_demo(config_of(options), studies=options.studies, as_json=options.json)
 
 
 def _ingest(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve.show import Progress, show_summary
 
-    with _open(options, create=True) as library, Progress() as progress:
+    with ask_library(options, create=True) as library, Progress() as progress:
         summary = library.ingest(options.paths, metadata_only=options.metadata_only, on_event=progress)
     if options.json:
-        _print_json(summary.as_json())
+        print_json(summary.as_json())
     else:
         show_summary(summary)
     return 0
 
 
 def _search(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
     if options.fields:
         show.show_fields(as_json=options.json)
         return 0
-    with _open(options) as library:
+    with ask_library(options) as library:
         answer = library.search(options.query, k=options.k, offset=options.offset, sort=options.sort, with_facets=True)
     if options.json:
-        _print_json(show.search_json(answer))
+        print_json(wire.search_json(answer))
     else:
         show.show_hits(answer, offset=options.offset)
     return 0
 
 
 def _similar(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
-    with _open(options) as library:
+    with ask_library(options) as library:
         answer = library.similar(options.image, k=options.k, roi=options.roi, where=options.where, model=options.model)
     if options.json:
-        _print_json(show.similar_json(answer))
+        print_json(wire.similar_json(answer))
     else:
         show.show_similar(answer)
     return 0
 
 
 def _facets(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
+    from medsearch_desktop.serve import show, wire
 
-    with _open(options) as library:
+    with ask_library(options) as library:
         found = library.facets(options.query)
     if options.json:
-        _print_json(show.facets_json(found))
+        print_json(wire.facets_json(found))
     else:
         show.show_facets(found)
     return 0
@@ -222,13 +202,13 @@ def _extract(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve.show_reports import show_report
     from medsearch_desktop.workbench import Workbench
 
-    bench = Workbench(_config(options))
+    bench = Workbench(config_of(options))
     if options.jsonl:
         return _extract_lines(options.file, bench.reader)
     whole = options.file == "-"
     report = bench.report(sys.stdin.buffer.read(), name="-") if whole else bench.read_report(options.file)
     if options.json:
-        _print_json(bench.extract(report))
+        print_json(bench.extract(report))
     else:
         show_report(report)
     return 0
@@ -255,7 +235,7 @@ def _extract_lines(file: str, reader: Any) -> int:
                 raise ReportError(
                     'is not an object with "report_id" and "text"', item=f"{file}, line {number}"
                 ) from error
-            _print_json(extract_json(reader.read(text, report_id=report_id)))
+            print_json(extract_json(reader.read(text, report_id=report_id)))
     return 0
 
 
@@ -263,9 +243,9 @@ def _code(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve import show
     from medsearch_desktop.workbench import Workbench
 
-    rows = Workbench(_config(options)).code(options.phrases)
+    rows = Workbench(config_of(options)).code(options.phrases)
     if options.json:
-        _print_json(rows)
+        print_json(rows)
     else:
         show.show_codes(rows)
     return 0
@@ -275,26 +255,33 @@ def _embed(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve import show
     from medsearch_desktop.workbench import Workbench
 
-    bench = Workbench(_config(options))
+    bench = Workbench(config_of(options))
     vectors = bench.embed(options.files)
     show.write_vectors(options.output, vectors, options.files, model_id=bench.model.model_id)
     if options.json:
-        _print_json({"output": options.output, "vectors": len(vectors), "model_id": bench.model.model_id})
+        print_json({"output": options.output, "vectors": len(vectors), "model_id": bench.model.model_id})
     else:
         print(f"{len(vectors)} vectors of model {bench.model.model_id} are in {options.output}")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from medsearch_desktop.serve.server import serve
+
+    serve(config_of(options), port=options.port, host=options.host)
     return 0
 
 
 def _failures(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve import show
 
-    with _open(options) as library:
+    with ask_library(options) as library:
         if options.retry:
             with show.Progress() as progress:
                 library.retry_failures(on_event=progress)
         failures = library.failures()
     if options.json:
-        _print_json([{"path": failure.path, "reason": failure.reason} for failure in failures])
+        print_json([{"path": failure.path, "reason": failure.reason} for failure in failures])
     else:
         show.show_failures(failures)
     return 0
@@ -304,10 +291,10 @@ def _doctor(options: argparse.Namespace) -> int:
     from medsearch_desktop.doctor import FAILURE, examine
     from medsearch_desktop.serve import show
 
-    checks = examine(_config(options))
+    checks = examine(config_of(options))
     ok = all(check.state != FAILURE for check in checks)
     if options.json:
-        _print_json(
+        print_json(
             {
                 "ok": ok,
                 "checks": [{"name": c.name, "state": c.state, "seen": c.seen, "remedy": c.remedy} for c in checks],

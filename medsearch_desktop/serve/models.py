@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop import registry
 from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.serve.commands import add_command, answer, config_of, one_line
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -25,13 +25,7 @@ def add_model_commands(commands: Any) -> Any:
     model = commands.add_parser("model", help=help, description=help)
     actions = model.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def action(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = actions.add_parser(name, help=help, description=help)
-        sub.add_argument("--library", metavar="DIR", help="folder of the library (default: the user's own)")
-        sub.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
-        sub.set_defaults(run=run)
-        return sub
-
+    action = partial(add_command, actions)
     action("list", _list, "list the models that are registered")
 
     verify = action("verify", _verify, "check that models are what their manifest says and that they embed")
@@ -61,24 +55,12 @@ def add_model_commands(commands: Any) -> Any:
     return actions
 
 
-def _config(options: argparse.Namespace) -> Config:
-    from medsearch_desktop.config import load_config
-
-    return load_config({"library": options.library})
-
-
-def _answer(options: argparse.Namespace, value: Any, *lines: str) -> int:
-    # Names on disk that are not UTF-8 hold surrogates, which only the escaped form can carry.
-    print(json.dumps(value, ensure_ascii=True) if options.json else "\n".join(map(_printable, lines)))
-    return 0
-
-
 def _list(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = config_of(options)
     rows, problems = registry.list_all(config)
     held, trouble = _held(config)
     for problem in [*problems, *trouble]:
-        print(f"medsearch: {_printable(str(problem))}", file=sys.stderr)
+        print(f"medsearch: {one_line(str(problem))}", file=sys.stderr)
     lines = []
     for row in rows:
         own = held.pop(row["model_id"], None)
@@ -96,7 +78,7 @@ def _list(options: argparse.Namespace) -> int:
     for model_id, own in held.items():
         rows.append({"model_id": model_id, "role": own.role.value, "vectors": own.vectors, "registered": False})
         lines.append(f"{model_id}   not registered any more; {_ROLES[own.role.value]}, {own.vectors} vectors")
-    return _answer(options, rows, *lines)
+    return answer(options, rows, *lines)
 
 
 def _held(config: Config) -> tuple[dict[str, HeldModel], list[MedSearchError]]:
@@ -114,10 +96,10 @@ def _held(config: Config) -> tuple[dict[str, HeldModel], list[MedSearchError]]:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    verdicts = registry.verify(_config(options), options.model_id)
+    verdicts = registry.verify(config_of(options), options.model_id)
     value = [{"model_id": v.model_id, "ok": v.ok, "problem": v.problem} for v in verdicts]
     lines = [f"ok       {v.model_id}" if v.ok else f"failure  {v.problem}" for v in verdicts]
-    _answer(options, value, *lines)
+    answer(options, value, *lines)
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
@@ -143,12 +125,12 @@ def _import(options: argparse.Namespace) -> int:
         *([f"    signer   {registry.spaced(done.signer)}"] if done.signer else []),
         *(f"    note     {note}" for note in done.notes),
     ]
-    return _answer(options, {**row, "kind": done.kind, "signer": done.signer, "notes": list(done.notes)}, *lines)
+    return answer(options, {**row, "kind": done.kind, "signer": done.signer, "notes": list(done.notes)}, *lines)
 
 
 def _export(options: argparse.Namespace) -> int:
     mark = registry.export(options.model_id, options.output)
-    return _answer(
+    return answer(
         options,
         {"model_id": options.model_id, "output": options.output, "signer": mark},
         f"{options.model_id} is in {options.output}, signed by {registry.spaced(mark)}",
@@ -157,18 +139,14 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    spec = registry.remove(_config(options), options.model_id)
-    return _answer(options, {"model_id": spec.model_id, "removed": True}, f"{spec.model_id} is removed")
+    spec = registry.remove(config_of(options), options.model_id)
+    return answer(options, {"model_id": spec.model_id, "removed": True}, f"{spec.model_id} is removed")
 
 
 def _key(options: argparse.Namespace) -> int:
     mark = registry.own_fingerprint()
-    return _answer(options, {"fingerprint": mark}, registry.spaced(mark))
+    return answer(options, {"fingerprint": mark}, registry.spaced(mark))
 
 
 def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

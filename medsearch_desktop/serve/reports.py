@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from medsearch_desktop.library import Library
-    from medsearch_desktop.records import Correction
+from medsearch_desktop.serve.commands import add_command, answer, open_library, print_json
 
-Run = Callable[[argparse.Namespace], int]
+if TYPE_CHECKING:
+    from medsearch_desktop.records import Correction
 
 
 def add_report_commands(commands: Any) -> None:
@@ -23,17 +21,17 @@ def add_report_commands(commands: Any) -> None:
     actions = commands.add_parser("reports", help=help, description=help).add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    show = _command(
+    show = add_command(
         actions, "show", _show, "print a report with its mentions, what is said of each and what decided it"
     )
     show.add_argument("report_id", metavar="REPORT_ID")
 
     help = "read reports of an earlier release again and show what changes; can be interrupted"
-    reprocess = _command(actions, "reprocess", _reprocess, help)
+    reprocess = add_command(actions, "reprocess", _reprocess, help)
     reprocess.add_argument("--dry-run", action="store_true", help="change nothing, show what would change")
     reprocess.add_argument("--all", action="store_true", help="those that this release has read, too")
 
-    correct = _command(commands, "correct", _correct, "correct the assertion or code of a mention, from now on")
+    correct = add_command(commands, "correct", _correct, "correct the assertion or code of a mention, from now on")
     correct.add_argument("report_id", nargs="?", default="", metavar="REPORT_ID")
     correct.add_argument(
         "span", nargs="?", type=_span, metavar="START:END", help="its characters, as `reports show` says"
@@ -53,14 +51,6 @@ def add_report_commands(commands: Any) -> None:
 _ASSERTIONS = ("present", "absent", "uncertain", "historical", "family", "hypothetical")
 
 
-def _command(commands: Any, name: str, run: Run, help: str) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-    sub.add_argument("--library", metavar="DIR", help="folder of the library (default: the user's own)")
-    sub.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
-    sub.set_defaults(run=run)
-    return sub
-
-
 def _span(text: str) -> tuple[int, int]:
     start, _, end = text.partition(":")
     if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
@@ -69,13 +59,13 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    with _open(options) as library:
+    with open_library(options) as library:
         stored = library.report(options.report_id)
     if options.json:
         from medsearch_desktop.report.reader import extract_json
 
         row = {**extract_json(stored.report), "text": stored.report.text, "study_uid": stored.report.study_uid}
-        _print_json({**row, "path": stored.path, "pipeline_version": stored.pipeline_version})
+        print_json({**row, "path": stored.path, "pipeline_version": stored.pipeline_version})
     else:
         from medsearch_desktop.serve.show_reports import show_evidence, show_report
 
@@ -85,10 +75,10 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _reprocess(options: argparse.Namespace) -> int:
-    with _open(options) as library:
+    with open_library(options) as library:
         summary = library.reprocess(dry_run=options.dry_run, everything=options.all, on_report=_tell)
     if options.json:
-        _print_json(summary.as_json())
+        print_json(summary.as_json())
     else:
         from medsearch_desktop.serve.show_reports import show_reread
 
@@ -103,7 +93,7 @@ def _correct(options: argparse.Namespace) -> int:
         return _usage("give REPORT_ID and START:END, or --list, --export or --import")
     if not (options.undo or options.assertion or options.code or options.note):
         return _usage("give what is to be corrected: --assertion, --code or --note; or --undo")
-    with _open(options) as library:
+    with open_library(options) as library:
         if options.undo:
             kept = library.undo_correction(options.report_id, options.span, author=options.author)
         else:
@@ -116,32 +106,32 @@ def _correct(options: argparse.Namespace) -> int:
                 author=options.author,
             )
     if options.json:
-        _print_json(asdict(kept))
+        print_json(asdict(kept))
     else:
         print(f"{'Undone' if options.undo else 'Corrected'}: {_line(kept)}")
     return 0
 
 
 def _correct_many(options: argparse.Namespace) -> int:
-    with _open(options) as library:
+    with open_library(options) as library:
         if options.bring:
             text, name = _read(options.bring), options.bring
             count = library.import_corrections(text, name=name)
-            _say(options, {"imported": count}, f"{count} corrections are new here.")
+            answer(options, {"imported": count}, f"{count} corrections are new here.")
         elif options.export:
             exported = library.export_corrections()
             _write(options.export, json.dumps(exported, indent=1, ensure_ascii=True) + "\n")
             if options.export != "-":
                 count = len(exported["corrections"])
-                _say(
+                answer(
                     options,
                     {"exported": count, "file": options.export},
                     f"{count} corrections are in {options.export}.",
                 )
         else:
             found = library.corrections()
-            lines = "\n".join(_line(each) for each in found) or "Nothing is corrected."
-            _say(options, [asdict(each) for each in found], lines)
+            lines = [_line(each) for each in found] or ["Nothing is corrected."]
+            answer(options, [asdict(each) for each in found], *lines)
     return 0
 
 
@@ -180,13 +170,6 @@ def _write(file: str, text: str) -> None:
         raise SourceError(f"cannot be written ({error.strerror})", item=file) from error
 
 
-def _say(options: argparse.Namespace, value: Any, text: str) -> None:
-    if options.json:
-        _print_json(value)
-    else:
-        print(text)
-
-
 def _usage(text: str) -> int:
     print(f"medsearch correct: {text}", file=sys.stderr)
     return 2
@@ -195,15 +178,3 @@ def _usage(text: str) -> int:
 def _tell(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done} of {total} reports", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-
-def _open(options: argparse.Namespace) -> Library:
-    from medsearch_desktop.config import load_config
-    from medsearch_desktop.library import Library
-
-    return Library(load_config({"library": options.library}))
-
-
-def _print_json(value: Any) -> None:
-    # Names on disk that are not UTF-8 hold surrogates, which only the escaped form can carry.
-    print(json.dumps(value, ensure_ascii=True, default=str))

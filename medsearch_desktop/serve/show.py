@@ -6,7 +6,6 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -41,6 +40,7 @@ from medsearch_desktop.records import (
     SwitchSummary,
     VisualAnswer,
 )
+from medsearch_desktop.serve.commands import printable
 
 if TYPE_CHECKING:
     from medsearch_desktop.doctor import Check
@@ -327,45 +327,6 @@ def show_fields(*, as_json: bool) -> None:
     open_console().print(table)
 
 
-def search_json(answer: SearchAnswer) -> dict[str, Any]:
-    """Return the object that `medsearch search --json` prints."""
-    hits = []
-    for hit in answer.hits:
-        row = asdict(hit)
-        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
-        row["highlights"] = [list(span) for span in hit.highlights]
-        hits.append(row)
-    return {
-        "total": answer.total,
-        "hits": hits,
-        "facets": facets_json(answer.facets),
-        "notes": list(answer.notes),
-    }
-
-
-def similar_json(answer: VisualAnswer) -> dict[str, Any]:
-    """Return the object that `medsearch similar --json` prints."""
-    hits = []
-    for hit in answer.hits:
-        row = asdict(hit)
-        row["study_date"] = hit.study_date.isoformat() if hit.study_date else None
-        hits.append(row)
-    return {
-        "query": answer.query,
-        "model_id": answer.model_id,
-        "nothing_close": answer.nothing_close,
-        "expected": answer.expected,
-        "chance": answer.chance,
-        "notes": list(answer.notes),
-        "hits": hits,
-    }
-
-
-def facets_json(facets: Facets) -> dict[str, Any]:
-    """Return the object that `medsearch facets --json` prints."""
-    return {name: [asdict(row) for row in rows] for name, rows in facets.items()}
-
-
 def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str], *, model_id: str) -> None:
     """Write `vectors` (n, 1024), `paths` (n,) and `model_id` to an .npz file, whole or not at all.
 
@@ -385,8 +346,3 @@ def write_vectors(output: str, vectors: NDArray[np.float32], paths: Sequence[str
 
 def _percent(share: float, *, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
-
-
-def printable(text: str) -> str:
-    """Return text that any terminal takes: control characters and lone surrogates shown, not sent."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

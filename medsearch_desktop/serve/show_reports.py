@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from medsearch_desktop.records import Certainty, Entity, Report, RereadSummary
-from medsearch_desktop.serve.show import COLOURS, open_console, printable
+from medsearch_desktop.serve.commands import printable
+from medsearch_desktop.serve.show import COLOURS, open_console
 
 _MOST_REPORTS = 10
 

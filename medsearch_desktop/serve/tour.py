@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medsearch_desktop.demo.build import build_demo_source
 from medsearch_desktop.errors import MeterError
 from medsearch_desktop.library import Library
-from medsearch_desktop.serve import show
+from medsearch_desktop.serve import show, wire
 
 if TYPE_CHECKING:
     from medsearch_desktop.config import Config
@@ -48,8 +48,8 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
                         "library": str(path),
                         "source": str(source),
                         "ingest": summary.as_json(),
-                        "search": show.search_json(text),
-                        "similar": show.similar_json(visual),
+                        "search": wire.search_json(text),
+                        "similar": wire.similar_json(visual),
                         "calibration": curve.as_json() if curve else None,
                     },
                     default=str,

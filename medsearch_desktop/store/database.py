@@ -56,6 +56,7 @@ class Database:
         self.file = file
         self._write_lock = threading.RLock()
         self._local = threading.local()
+        self._opening = threading.Lock()
         with _translated(file):
             self._connection = duckdb.connect(
                 str(file),
@@ -148,7 +149,8 @@ class Database:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield a query's rows in lists, so that a large answer never stands in memory whole."""
         with _translated(self.file):
-            cursor = self._connection.cursor()
+            with self._opening:
+                cursor = self._connection.cursor()
             try:
                 cursor.execute(sql, parameters or {})
                 while chunk := cursor.fetchmany(rows):
@@ -166,9 +168,10 @@ class Database:
             return
         batch = {name: _object_array(values) for name, values in columns.items()}
         names = ", ".join(f'"{name}"' for name in columns)
-        types = self._column_types(table)
-        values = ", ".join(f'"{name}"::{types[name]}' for name in columns)
         with self._write_lock, _translated(self.file):
+            # In the lock: the writing connection is one, and threads must not cross on it.
+            types = self._column_types(table)
+            values = ", ".join(f'"{name}"::{types[name]}' for name in columns)
             self._connection.register("batch_columns", batch)
             try:
                 self._connection.execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM batch_columns {conflict}")
@@ -210,7 +213,8 @@ class Database:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
         if cursor is None:
-            cursor = self._local.cursor = self._connection.cursor()
+            with self._opening:
+                cursor = self._local.cursor = self._connection.cursor()
         return cursor
 
     def _migrate(self) -> None:

@@ -168,6 +168,22 @@ class Intake:
             )
             self._note_studies(set(study_uids))
 
+    def remove_label(self, target_kind: str, target_id: str, label: str, *, study_uids: Iterable[str]) -> bool:
+        """Commit that a label is taken off its target again; return whether it was there."""
+        with self._database.transaction():
+            gone = self._write(
+                "DELETE FROM labels WHERE target_kind = $kind AND target_id = $id AND label = $label RETURNING label",
+                kind=target_kind,
+                id=target_id,
+                label=label,
+            )
+            self._note_studies(set(study_uids))
+        return bool(gone)
+
+    def drop_root(self, path: str) -> None:
+        """Commit that a folder is none that is kept current any more; its files were removed before."""
+        self._write("DELETE FROM roots WHERE path = $path", path=stored_path(path))
+
     def _write(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return self._database.write(sql, parameters)
 

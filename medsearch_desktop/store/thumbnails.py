@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Thumbnails:
     def write(self, image_id: str, picture: bytes) -> None:
         """Replace the thumbnail of an image; raises StorageFullError or LibraryError."""
         path = self.path(image_id)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
         try:
             with writing_to(self._folder):
                 path.parent.mkdir(mode=0o700, exist_ok=True)

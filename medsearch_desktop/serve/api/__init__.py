@@ -1,0 +1,1 @@
+"""The local HTTP interface, a module a subject; `create_app` puts them together."""

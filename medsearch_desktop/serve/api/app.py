@@ -1,0 +1,88 @@
+"""The application: routes under /api, errors as JSON, the guard before all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+
+from medsearch_desktop import __version__
+from medsearch_desktop.errors import MedSearchError
+from medsearch_desktop.library import Library
+from medsearch_desktop.serve.api.answers import Json
+from medsearch_desktop.serve.api.images import image_routes
+from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.search import search_routes
+from medsearch_desktop.serve.api.status import status_routes
+from medsearch_desktop.serve.api.studies import study_routes
+from medsearch_desktop.serve.errors import error_json, status_of
+from medsearch_desktop.serve.jobs import Jobs
+from medsearch_desktop.serve.security import App, Guard, Security
+
+# FastAPI reports to OpenTelemetry where the environment asks it to. Nothing leaves this machine.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+def create_app(library: Library, security: Security, jobs: Jobs | None = None) -> App:
+    """Return the ASGI application that answers for `library`, behind `security`.
+
+    Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
+    """
+    own = Jobs(library) if jobs is None else jobs
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(own.close)
+
+    app = FastAPI(
+        title="MedSearch Desktop",
+        version=__version__,
+        summary="Search radiology images and reports on one workstation. Not a medical device.",
+        openapi_url="/api/openapi.json",
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
+    api = APIRouter(prefix="/api")
+    api.include_router(search_routes(library))
+    api.include_router(study_routes(library))
+    api.include_router(image_routes(library))
+    api.include_router(job_routes(library, own))
+    api.include_router(status_routes(library, security))
+    app.include_router(api)
+    app.add_exception_handler(MedSearchError, _told)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _refused)
+    return Guard(app, security)
+
+
+async def _told(_: Request, error: Exception) -> Json:
+    assert isinstance(error, MedSearchError)
+    return Json(error_json(error), status_of(error))
+
+
+async def _malformed(_: Request, error: Exception) -> Json:
+    assert isinstance(error, RequestValidationError)
+    # Without what was given: it may be a patient's, and a message repeats nothing of that.
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return Json({"error": {"kind": "request", "message": first["msg"], "item": place}}, 422)
+
+
+async def _refused(_: Request, error: Exception) -> Json:
+    assert isinstance(error, HTTPException)
+    kinds = {404: ("not_found", "there is no such route"), 405: ("method", "this route takes another method")}
+    kind, message = kinds.get(error.status_code, ("request", "the request cannot be read"))
+    return Json(
+        {"error": {"kind": kind, "message": message, "remedy": "See /api/openapi.json"}},
+        error.status_code,
+        headers=dict(error.headers or {}),
+    )

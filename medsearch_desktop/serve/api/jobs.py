@@ -1,0 +1,180 @@
+"""Ingests as jobs: begin, watch, stop; what failed; the folders that a library is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from medsearch_desktop.errors import RequestError, SourceError
+from medsearch_desktop.library import Library
+from medsearch_desktop.serve.api.answers import Count, Cursor, Json, example
+from medsearch_desktop.serve.cursors import read_cursor, write_cursor
+from medsearch_desktop.serve.errors import error_json
+from medsearch_desktop.serve.jobs import ENDED, Job, JobKind, Jobs
+
+JobId = Annotated[str, Path(max_length=64)]
+# A person cannot read faster; looking costs nothing.
+_SECONDS_BETWEEN_EVENTS = 0.2
+# Without a word for that long some browsers take a stream for dead.
+_SECONDS_OF_SILENCE = 15.0
+
+_JOB = {
+    "job_id": "0f8fad5bd9cb469fa16570867728950e",
+    "kind": "ingest",
+    "state": "running",
+    "paths": ["/archive"],
+    "metadata_only": False,
+    "created": 1774000000.0,
+    "started": 1774000000.1,
+    "ended": 0.0,
+    "progress": {"stage": "file", "total": 24, "settled": 8, "left": 16, "failed": 0, "images": 5, "rate": 21.5},
+    "summary": None,
+    "error": None,
+}
+
+
+class NewJob(BaseModel):
+    """Folders or files to bring the library up to date with, by their absolute paths."""
+
+    paths: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(min_length=1, max_length=100)
+    metadata_only: bool = False
+
+
+class Source(BaseModel):
+    """One folder that was ingested, as the list of sources names it."""
+
+    path: str = Field(min_length=1, max_length=4096)
+
+
+def job_routes(library: Library, jobs: Jobs) -> APIRouter:
+    """Return the routes of jobs, failures and sources."""
+    router = APIRouter(tags=["ingest"])
+
+    @router.post("/jobs", status_code=202, responses={202: example(_JOB)[200]})
+    def ingest(new: Annotated[NewJob, Body(examples=[{"paths": ["/archive"]}])]) -> Json:
+        """Ingest folders beside the answering. The same folders again go on where an ingest was stopped."""
+        known = {path for path, _, _ in library.holdings.sources()}
+        for path in new.paths:
+            _check_source(path, known)
+        return Json(job_json(jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only)), 202)
+
+    @router.get("/jobs", responses=example({"jobs": [_JOB]}))
+    def all_jobs() -> Json:
+        """List the jobs of this launch, the oldest first."""
+        return Json({"jobs": [job_json(job) for job in jobs.all()]})
+
+    @router.get("/jobs/{job_id}", responses=example(_JOB))
+    def job(job_id: JobId) -> Json:
+        """Show one job: its state, progress, and once it has ended its summary or error."""
+        return Json(job_json(jobs.get(job_id)))
+
+    @router.get(
+        "/jobs/{job_id}/events",
+        responses={200: {"description": "`data:` lines of jobs", "content": {"text/event-stream": {}}}},
+    )
+    def events(job_id: JobId) -> StreamingResponse:
+        """Tell of each change of a job as a server-sent event, until it has ended or the server closes."""
+        return StreamingResponse(_events(jobs, jobs.get(job_id)), media_type="text/event-stream")
+
+    @router.post("/jobs/{job_id}/cancel", responses=example(_JOB))
+    def cancel(job_id: JobId) -> Json:
+        """Stop a job after the files in hand; what it has done is kept."""
+        return Json(job_json(jobs.cancel(job_id)))
+
+    @router.get("/failures", responses=example({"total": 1, "failures": [{"path": "/a.dcm", "reason": "..."}]}))
+    def failures(k: Count = 100, cursor: Cursor = "") -> Json:
+        """List what could not be indexed, and why."""
+        # By number, as the list is by path: what an ingest adds or takes away meanwhile may shift it.
+        offset = read_cursor(cursor, generation=0, about="failures")
+        found = library.failures()
+        more = write_cursor(offset + k, generation=None, about="failures") if offset + k < len(found) else ""
+        return Json({"total": len(found), "failures": [asdict(f) for f in found[offset : offset + k]], "next": more})
+
+    @router.post("/failures/retry", status_code=202, responses={202: example(_JOB)[200]})
+    def retry() -> Json:
+        """Try every file again that could not be indexed, as a job."""
+        return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
+
+    @router.get("/sources", responses=example({"sources": [{"path": "/archive", "online": True, "files": 24}]}))
+    def sources() -> Json:
+        """List the folders that were ingested, and whether they are there. Ingesting another adds it."""
+        rows = [{"path": path, "online": on, "files": n} for path, on, n in library.holdings.sources()]
+        return Json({"sources": rows})
+
+    @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}))
+    def remove(source: Source) -> Json:
+        """Forget a folder: its records go, its files stay as they are."""
+        if any(job.state not in ENDED for job in jobs.all()):
+            raise RequestError("an ingest is under way", remedy="Cancel it, or wait until it has ended")
+        return Json({"path": source.path, "files": library.forget_source(source.path)})
+
+    return router
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """Return a job as the interface tells of it."""
+    state, event = job.state, job.event
+    progress: dict[str, Any] | None = None
+    if event is not None:
+        progress = asdict(event)
+        progress["left"] = max(0, event.total - event.settled)
+        progress["rate"] = round(event.settled / event.seconds, 2) if event.seconds else 0.0
+    return {
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "state": state,
+        "paths": job.paths,
+        "metadata_only": job.metadata_only,
+        "created": job.created,
+        "started": job.started,
+        "ended": job.ended,
+        "progress": progress,
+        "summary": job.summary.as_json() if job.summary is not None else None,
+        "error": error_json(job.error)["error"] if job.error is not None else None,
+    }
+
+
+async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:
+    told, silent = "", 0.0
+    while True:
+        # Read before the state is judged, so that the last word is of the job's end.
+        ended = job.state in ENDED
+        now = json.dumps(job_json(job), ensure_ascii=True)
+        if now != told:
+            told, silent = now, 0.0
+            yield f"data: {now}\n\n"
+        if ended or jobs.closing.is_set():
+            return
+        await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
+        silent += _SECONDS_BETWEEN_EVENTS
+        if silent >= _SECONDS_OF_SILENCE:
+            silent = 0.0
+            yield ": still here\n\n"
+
+
+def _check_source(path: str, known: set[str]) -> None:
+    """Raise SourceError for what is no readable folder or file; one that is known and away is offline."""
+    if "\0" in path or not FilePath(path).is_absolute():
+        raise SourceError("is no absolute path", item=path.replace("\0", "?"), remedy="Give the whole path of a folder")
+    if path in known:
+        return
+    try:
+        mode = FilePath(path).stat().st_mode
+    except OSError as error:
+        raise SourceError(
+            f"cannot be read ({error.strerror})", item=path, remedy="Check that it is there and may be read"
+        ) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise SourceError("is neither a folder nor a file", item=path)
+    if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+        raise SourceError("may not be read", item=path, remedy="Ask its owner for leave to read it")

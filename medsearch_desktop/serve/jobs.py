@@ -1,0 +1,154 @@
+"""Ingests that run beside the answering: one at a time, in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError
+from medsearch_desktop.records import IngestEvent, IngestSummary
+from medsearch_desktop.serve.commands import tell_where
+
+if TYPE_CHECKING:
+    from medsearch_desktop.library import Library
+
+MOST_WAITING = 100
+# Jobs that have ended are remembered for whoever asks late.
+MOST_ENDED = 100
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    INGEST = "ingest"
+    RETRY = "retry"
+
+
+class JobState(StrEnum):
+    """How far a job is; `STOPPED` is one that was cancelled: the same job again goes on from there."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.STOPPED})
+
+
+@dataclass
+class Job:
+    """One job; only the thread that does it writes to it, any may read. Times are Unix seconds, 0 for not yet."""
+
+    job_id: str
+    kind: JobKind
+    paths: tuple[str, ...]
+    metadata_only: bool
+    created: float
+    state: JobState = JobState.WAITING
+    started: float = 0.0
+    ended: float = 0.0
+    event: IngestEvent | None = None
+    summary: IngestSummary | None = None
+    error: MedSearchError | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Jobs:
+    """The jobs of one library and the thread that does them; safe to use from several threads."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._jobs: dict[str, Job] = {}
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self.closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="jobs")
+        self._thread.start()
+
+    def submit(self, kind: JobKind, paths: Sequence[str] = (), *, metadata_only: bool = False) -> Job:
+        """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
+        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time())
+        with self._lock:
+            if self.closing.is_set():
+                raise RequestError("the server is closing")
+            if sum(each.state not in ENDED for each in self._jobs.values()) >= MOST_WAITING:
+                raise RequestError(f"{MOST_WAITING} jobs wait already", remedy="Wait until some have ended")
+            ended = [each for each in self._jobs.values() if each.state in ENDED]
+            for old in ended[: max(0, len(ended) - MOST_ENDED)]:
+                del self._jobs[old.job_id]
+            self._jobs[job.job_id] = job
+        self._queue.put(job)
+        return job
+
+    def all(self) -> list[Job]:
+        """Return every job that is remembered, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def get(self, job_id: str) -> Job:
+        """Return one job. Raises NotFoundError."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+        if job is None:
+            raise NotFoundError("there is no such job", item=job_id)
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Tell a job to stop: one that runs ends after the files in hand, whose records are kept. Raises likewise."""
+        job = self.get(job_id)
+        job.stop.set()
+        return job
+
+    def begin_closing(self) -> None:
+        """Tell every job to stop and take no more; returns at once, also from a signal handler."""
+        self.closing.set()
+        for job in list(self._jobs.values()):
+            job.stop.set()
+
+    def close(self) -> None:
+        """Stop all jobs and wait until the one in hand has written what it has."""
+        self.begin_closing()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if self.closing.is_set():
+                job.stop.set()
+            if not job.stop.is_set():
+                job.state, job.started = JobState.RUNNING, time.time()
+                self._run(job)
+            else:
+                job.ended, job.state = time.time(), JobState.STOPPED
+
+    def _run(self, job: Job) -> None:
+        def note(event: IngestEvent) -> None:
+            job.event = event
+
+        run: Callable[[], IngestSummary]
+        if job.kind is JobKind.RETRY:
+            run = lambda: self._library.retry_failures(on_event=note, stop=job.stop)  # noqa: E731
+        else:
+            run = lambda: self._library.ingest(  # noqa: E731
+                job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop
+            )
+        state = JobState.FAILED
+        try:
+            job.summary = run()
+            state = JobState.STOPPED if job.summary.stopped else JobState.DONE
+        except MedSearchError as error:
+            job.error = error
+        except Exception as error:  # noqa: BLE001 - the thread has to live for the jobs that follow
+            tell_where(error)
+            job.error = ServeError("something went wrong inside", remedy="The server's error output says where")
+        # The state last: whoever sees a job ended finds its outcome there.
+        job.ended = time.time()
+        job.state = state
