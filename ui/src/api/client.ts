@@ -56,7 +56,7 @@ export async function get<Answer>(route: string, parameters: Parameters = {}, si
 }
 
 /** POST a JSON body to a route. */
-export async function post<Answer>(route: string, body: unknown = undefined): Promise<Answer> {
+export async function post<Answer>(route: string, body?: unknown): Promise<Answer> {
   const response = await request(address(route), {
     method: 'POST',
     ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
