@@ -3,7 +3,7 @@
 import { infiniteQueryOptions, keepPreviousData, queryOptions } from '@tanstack/react-query';
 
 import { get } from './client';
-import type { Completion, SearchPage, Study, VisualAnswer } from './records';
+import type { Completion, Facets, SearchPage, Study, VisualAnswer } from './records';
 
 export type Sort = 'score' | 'date' | 'oldest' | 'patient';
 
@@ -27,6 +27,13 @@ export const completions = (question: string) =>
     queryFn: async ({ signal }) =>
       (await get<{ completions: Completion[] }>('/complete', { q: question, k: 8 }, signal)).completions,
     placeholderData: keepPreviousData,
+  });
+
+/** How codes, findings and fields stand in all that matches. */
+export const facetsOf = (question: string) =>
+  queryOptions({
+    queryKey: ['facets', question],
+    queryFn: ({ signal }) => get<Partial<Facets>>('/facets', { q: question }, signal),
   });
 
 export const study = (uid: string) =>

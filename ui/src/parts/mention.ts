@@ -37,3 +37,13 @@ export function statedCodes(entities: readonly Entity[]): Entity[] {
 }
 
 const rank = (entity: Entity): number => ORDER[entity.assertion] ?? 3;
+
+const FINDINGS = new Set(['Sign', 'Diagnosis', 'Symptom']);
+
+/** The class by which a mention is drawn: a place, a device or a procedure that is there is no finding. */
+export const lookOf = (entity: Entity): string =>
+  entity.assertion === 'present' && !FINDINGS.has(entity.category) ? 'neutral' : entity.assertion;
+
+/** The sign that stands before a mention. */
+export const signOf = (entity: Entity): string =>
+  lookOf(entity) === 'neutral' ? '' : ASSERTION_MARKS[entity.assertion];

@@ -8,7 +8,7 @@ import { Modal, ModalOverlay } from 'react-aria-components/Modal';
 import { post } from '../api/client';
 import type { Assertion, Entity, Report } from '../api/records';
 import { ErrorMessage } from '../parts/Message';
-import { ASSERTION_MARKS, ASSERTION_NAMES, ASSERTIONS } from '../parts/mention';
+import { ASSERTION_MARKS, ASSERTION_NAMES, ASSERTIONS, lookOf, signOf } from '../parts/mention';
 import { pieces } from '../text/spans';
 
 /** A report with its sections, and each mention marked where it stands; the one that has the focus is explained. */
@@ -53,7 +53,7 @@ export function ReportText({ report, study }: { report: Report; study: string })
                       <button
                         key={piece.start}
                         type="button"
-                        className={`mention ${entity.assertion} ${cue ? 'cue' : ''}`}
+                        className={`mention ${lookOf(entity)} ${cue ? 'cue' : ''}`}
                         aria-label={`${piece.text}: ${ASSERTION_NAMES[entity.assertion]}${entity.icd10cm ? `, ${entity.icd10cm} ${entity.title}` : ''}`}
                         onMouseEnter={() => show(entity)}
                         onFocus={() => show(entity)}
@@ -66,7 +66,7 @@ export function ReportText({ report, study }: { report: Report; study: string })
                         }}
                       >
                         <span aria-hidden="true" className="sign">
-                          {ASSERTION_MARKS[entity.assertion]}
+                          {signOf(entity)}
                         </span>
                         {piece.text}
                       </button>
@@ -126,9 +126,9 @@ function Evidence({ entity, report }: { entity: Entity | null; report: Report })
   return (
     <aside className="evidence" aria-label="Evidence" aria-live="polite">
       <h3>
-        <span className={`chip ${entity.assertion}`}>
+        <span className={`chip ${lookOf(entity)}`}>
           <span aria-hidden="true" className="mark">
-            {ASSERTION_MARKS[entity.assertion]}
+            {signOf(entity)}
           </span>
           {entity.text}
         </span>

@@ -25,10 +25,10 @@ export function Timeline({ study }: { study: Study }) {
               aria-current={each.study_uid === study.study_uid ? 'page' : undefined}
             >
               <strong>{each.study_date ?? 'no date'}</strong>
-              <span>{distance(study.study_date, each.study_date)}</span>
+              <span>{each === here ? 'this study' : distance(study.study_date, each.study_date)}</span>
               <span>{each.study_description || each.modalities.join(', ') || 'study'}</span>
               <span className="quiet-text">
-                {each.images} images, {each.reports} reports
+                {counted(each.images, 'image')}, {counted(each.reports, 'report')}
               </span>
             </Link>
           </li>
@@ -50,3 +50,5 @@ export function distance(here: string | null, other: string | null): string {
     size < 60 ? `${size} d` : size < 730 ? `${Math.round(size / 30.4)} mo` : `${Math.round(size / 365.25)} y`;
   return days < 0 ? `${text} before` : `${text} after`;
 }
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
