@@ -6,6 +6,7 @@ The same steps as those that thumbnails and vectors are made by; only the window
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from medsearch_desktop.image.preprocess import Rendering, Window, looked_up, sto
 from medsearch_desktop.image.raster import decode_raster
 
 _MAX_INFLATED_HEADER = 1 << 24
+_PIXEL_SPACING, _IMAGER_PIXEL_SPACING = 0x00280030, 0x00181164
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class StoredFrame:
     `values` is uint16 or int16 of shape (rows, columns), little-endian; value x `slope` + `intercept` is in the
     unit of the modality. Where a table stands for these two, it has been applied. `window` is the
     header's (centre, width) in that unit, None where it has none. `dark_is_high` asks for inversion at the end.
+    `spacing` is the distance of rows and of columns in mm, None where it is not said; `at_detector` when it is measured
+    there (PS3.3 C.8.7.1: Imager Pixel Spacing), so that a thing in the body is smaller than it measures.
     """
 
     values: NDArray[np.uint16] | NDArray[np.int16]
@@ -36,6 +40,8 @@ class StoredFrame:
     intercept: float
     window: tuple[float, float] | None
     dark_is_high: bool
+    spacing: tuple[float, float] | None
+    at_detector: bool
 
 
 def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
@@ -47,7 +53,8 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
     with opened(path, path) as file:
         if file.is_raster:
             raise UnsupportedPixelsError("it is a picture, not DICOM", item=path, remedy="Ask for the rendered frame")
-        pixels, rendering = _read(file, frame, max_pixels)
+        header = _header(file, max_pixels)
+        pixels, rendering = _read(file, header, frame, max_pixels)
     if pixels.ndim != 2 or pixels.dtype.kind not in "ui" or rendering.bits_stored > 16 or rendering.palette is not None:
         raise UnsupportedPixelsError(
             "only grey values of up to 16 bits are given as they are stored",
@@ -59,6 +66,8 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
     if rendering.modality_lut is not None:
         values, slope, intercept, signed = looked_up(values, rendering.modality_lut), 1.0, 0.0, False
     window = rendering.window
+    # As PS3.3 10.7.1.3 has it: Pixel Spacing may be calibrated, Imager Pixel Spacing never is.
+    spacings = [_spacing(header, tag) for tag in (_PIXEL_SPACING, _IMAGER_PIXEL_SPACING)]
     return StoredFrame(
         np.ascontiguousarray(values.astype("<i2" if signed else "<u2")),
         rendering.bits_stored,
@@ -66,6 +75,8 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
         intercept,
         (window.center, window.width) if window is not None and window.usable else None,
         rendering.dark_is_high,
+        spacings[0] or spacings[1],
+        spacings[1] is not None and spacings[0] in (None, spacings[1]),
     )
 
 
@@ -88,7 +99,7 @@ def picture_of_frame(path: str, *, frame: int, max_pixels: int, window: tuple[fl
                 raise MedSearchError("a picture that is not DICOM has no window and one frame", item=path)
             _, display = decode_raster(file, "", "", max_pixels)
         else:
-            pixels, rendering = _read(file, frame, max_pixels)
+            pixels, rendering = _read(file, _header(file, max_pixels), frame, max_pixels)
             if asked is not None:
                 rendering = replace(rendering, window=asked, voi_lut=None)
             display = to_display(pixels, rendering)
@@ -98,8 +109,20 @@ def picture_of_frame(path: str, *, frame: int, max_pixels: int, window: tuple[fl
     return buffer.getvalue()
 
 
-def _read(file: Source, frame: int, max_pixels: int) -> tuple[NDArray[np.generic], Rendering]:
-    header = Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
+def _header(file: Source, max_pixels: int) -> Header:
+    return Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
+
+
+def _spacing(header: Header, tag: int) -> tuple[float, float] | None:
+    """Return the distance of rows and of columns that a header gives, if it gives two that can be."""
+    try:
+        rows, columns = (float(part) for part in header.text(tag).split("\\"))
+    except ValueError:
+        return None
+    return (rows, columns) if all(0 < each < math.inf for each in (rows, columns)) else None
+
+
+def _read(file: Source, header: Header, frame: int, max_pixels: int) -> tuple[NDArray[np.generic], Rendering]:
     if header.pixels is None:
         raise UnsupportedPixelsError("the DICOM file holds no pixel data", item=file.name)
     count = max(1, header.integer(0x00280008) or 1)

@@ -48,8 +48,10 @@ def ask_library(options: argparse.Namespace, *, create: bool = False) -> Library
     if (config.library_path / "owner.json").exists():
         from medsearch_desktop.serve.owner import ask_owner
 
-        if (owner := ask_owner(config.library_path)) is not None:
-            return owner
+        if (remote := ask_owner(config.library_path)) is not None:
+            if getattr(options, "threads", None):
+                print("medsearch: --threads has no effect: the process that owns the library works", file=sys.stderr)
+            return remote
     from medsearch_desktop.library import Library
 
     return Library(config, create=create)

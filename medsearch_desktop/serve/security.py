@@ -61,6 +61,9 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
         self.body = {"error": {"kind": kind, "message": message, **({"remedy": remedy} if remedy else {})}}
 
 
+INTERNAL = Refusal(500, "internal", "something went wrong inside", "The server's error output says where")
+
+
 class Security:
     """The secrets of one launch and what they open; safe to use from several threads.
 
@@ -174,8 +177,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the last resort: nothing of what failed may reach the outside
             tell_where(error)
             if not begun:
-                remedy = "The server's error output says where; the library is as it was"
-                await _refuse(answer, Refusal(500, "internal", "something went wrong inside", remedy))
+                await _refuse(answer, INTERNAL)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """Return what the application may receive, or None for a request that is answered already."""

@@ -136,6 +136,8 @@ def _bind(host: str, port: int) -> list[socket.socket]:
         raise ConfigError("is no IP address", item=f"--host {host}", remedy="Give one, such as 127.0.0.1") from error
     if address.is_unspecified or address.is_multicast:
         raise ConfigError("is not one address", item=f"--host {host}", remedy="Name the one to listen at")
+    if not address.is_loopback:
+        print(f"medsearch: listening at {host}, beyond this machine and without encryption", file=sys.stderr)
     sockets = [_listen(host, port)]
     if host != LOOPBACK:
         try:

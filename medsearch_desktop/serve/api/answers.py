@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from medsearch_desktop import __version__
+
 MOST_QUESTION = 4000
 MOST_HITS = 1000
 
@@ -50,4 +52,6 @@ def caching(etag: str) -> dict[str, str]:
 
 def etag_of(*parts: object) -> str:
     """Return the entity tag of whatever these parts determine."""
-    return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]}"'
+    # Another release may draw the same file otherwise.
+    told = repr((__version__, *parts))
+    return f'"{hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:32]}"'

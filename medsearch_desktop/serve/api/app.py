@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
@@ -17,19 +18,20 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
 from medsearch_desktop.serve.errors import error_json, status_of
 from medsearch_desktop.serve.jobs import Jobs
-from medsearch_desktop.serve.security import App, Guard, Security
+from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 
 # FastAPI reports to OpenTelemetry where the environment asks it to. Nothing leaves this machine.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_app(library: Library, security: Security, jobs: Jobs | None = None) -> App:
-    """Return the ASGI application that answers for `library`, behind `security`.
+def create_app(library: Library, security: Security, jobs: Jobs | None = None, *, pages: Path = BUILT) -> App:
+    """Return the ASGI application that answers for `library`, behind `security`, and shows the interface in `pages`.
 
     Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
     """
@@ -58,9 +60,11 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None) -
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
     app.include_router(api)
+    app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _internal)
     return Guard(app, security)
 
 
@@ -75,6 +79,11 @@ async def _malformed(_: Request, error: Exception) -> Json:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return Json({"error": {"kind": "request", "message": first["msg"], "item": place}}, 422)
+
+
+async def _internal(_: Request, error: Exception) -> Json:  # noqa: ARG001 - its words may be a patient's
+    # The error goes on to the guard, which says where it came up.
+    return Json(INTERNAL.body, INTERNAL.status)
 
 
 async def _refused(_: Request, error: Exception) -> Json:

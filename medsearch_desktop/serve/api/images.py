@@ -30,6 +30,9 @@ _RAW_HEADERS = {
     "x-window-center": "The header's window, where it has one",
     "x-window-width": "See x-window-center",
     "x-dark-is-high": "1 where levels are inverted at the end (MONOCHROME1)",
+    "x-row-spacing": "Distance of rows in mm, where it is known",
+    "x-column-spacing": "Distance of columns in mm, where it is known",
+    "x-at-detector": "1 where these were measured at the detector, so that lengths in the body are less",
 }
 
 
@@ -37,7 +40,9 @@ def image_routes(library: Library) -> APIRouter:
     """Return the routes of images."""
     router = APIRouter(tags=["images"], prefix="/images/{image_id}")
 
-    @router.get("/file", responses=binary("application/dicom", "The file as it lies in its folder"))
+    @router.get(
+        "/file", response_class=Response, responses=binary("application/dicom", "The file as it lies in its folder")
+    )
     def original(image_id: ImageId, request: Request) -> Response:
         """Send the original file, DICOM or picture, unchanged."""
         file = library.holdings.image_file(image_id)
@@ -62,7 +67,7 @@ def image_routes(library: Library) -> APIRouter:
         fields = {"content-length": str(size), "content-disposition": f'attachment; filename="{name}.{suffix}"'}
         return StreamingResponse(blocks(), media_type=media, headers={**caching(etag), **fields})
 
-    @router.get("/frame", responses=_frame_responses())
+    @router.get("/frame", response_class=Response, responses=_frame_responses())
     def frame(
         image_id: ImageId,
         request: Request,
@@ -98,12 +103,15 @@ def image_routes(library: Library) -> APIRouter:
         }
         if stored.window is not None:
             fields |= {"x-window-center": stored.window[0], "x-window-width": stored.window[1]}
+        if stored.spacing is not None:
+            fields |= {"x-row-spacing": stored.spacing[0], "x-column-spacing": stored.spacing[1]}
+            fields["x-at-detector"] = int(stored.at_detector)
         told = {name: repr(value) for name, value in fields.items()}
         return Response(
             stored.values.tobytes(), media_type="application/octet-stream", headers={**caching(etag), **told}
         )
 
-    @router.get("/thumbnail", responses=binary("image/webp", "A small picture"))
+    @router.get("/thumbnail", response_class=Response, responses=binary("image/webp", "A small picture"))
     def thumbnail(image_id: ImageId, request: Request) -> Response:
         """Send the thumbnail as WebP."""
         picture = library.thumbnail(image_id)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from medsearch_desktop.errors import RequestError, SourceError
 from medsearch_desktop.library import Library
@@ -27,6 +27,7 @@ JobId = Annotated[str, Path(max_length=64)]
 _SECONDS_BETWEEN_EVENTS = 0.2
 # Without a word for that long some browsers take a stream for dead.
 _SECONDS_OF_SILENCE = 15.0
+_MOST_PATH = 4096
 
 _JOB = {
     "job_id": "0f8fad5bd9cb469fa16570867728950e",
@@ -43,17 +44,21 @@ _JOB = {
 }
 
 
+# Any: a name that is not UTF-8 holds surrogates, which no string of pydantic may.
+Place = Annotated[Any, WithJsonSchema({"type": "string", "maxLength": _MOST_PATH})]
+
+
 class NewJob(BaseModel):
     """Folders or files to bring the library up to date with, by their absolute paths."""
 
-    paths: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(min_length=1, max_length=100)
+    paths: list[Place] = Field(min_length=1, max_length=100)
     metadata_only: bool = False
 
 
 class Source(BaseModel):
     """One folder that was ingested, as the list of sources names it."""
 
-    path: str = Field(min_length=1, max_length=4096)
+    path: Place
 
 
 def job_routes(library: Library, jobs: Jobs) -> APIRouter:
@@ -80,6 +85,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}/events",
+        response_class=StreamingResponse,
         responses={200: {"description": "`data:` lines of jobs", "content": {"text/event-stream": {}}}},
     )
     def events(job_id: JobId) -> StreamingResponse:
@@ -116,7 +122,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         """Forget a folder: its records go, its files stay as they are."""
         if any(job.state not in ENDED for job in jobs.all()):
             raise RequestError("an ingest is under way", remedy="Cancel it, or wait until it has ended")
-        return Json({"path": source.path, "files": library.forget_source(source.path)})
+        return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
     return router
 
@@ -162,8 +168,10 @@ async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:
             yield ": still here\n\n"
 
 
-def _check_source(path: str, known: set[str]) -> None:
+def _check_source(path: Any, known: set[str]) -> None:
     """Raise SourceError for what is no readable folder or file; one that is known and away is offline."""
+    if not isinstance(path, str) or not path or len(path) > _MOST_PATH:
+        raise SourceError("is no path", item="paths", remedy="Give the whole path of a folder")
     if "\0" in path or not FilePath(path).is_absolute():
         raise SourceError("is no absolute path", item=path.replace("\0", "?"), remedy="Give the whole path of a folder")
     if path in known:
