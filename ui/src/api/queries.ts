@@ -2,8 +2,19 @@
 
 import { infiniteQueryOptions, keepPreviousData, queryOptions } from '@tanstack/react-query';
 
-import { get } from './client';
-import type { Completion, Facets, SearchPage, Study, VisualAnswer } from './records';
+import { address, get, request } from './client';
+import type {
+  Completion,
+  Facets,
+  FailurePage,
+  Job,
+  ModelList,
+  SearchPage,
+  Source,
+  Status,
+  Study,
+  VisualAnswer,
+} from './records';
 
 export type Sort = 'score' | 'date' | 'oldest' | 'patient';
 
@@ -49,5 +60,50 @@ export const similar = (image: string, { k = 12, roi = '', where = '' } = {}) =>
     queryFn: ({ signal }) => get<VisualAnswer>('/similar', { image, k, roi, where }, signal),
   });
 
+/** The images nearest to a file that is not of the library, which is sent and not kept. */
+export const outside = (file: File | null, number: number, { k = 12, roi = '', where = '' } = {}) =>
+  queryOptions({
+    queryKey: ['outside', number, k, roi, where],
+    queryFn: async ({ signal }) => {
+      const headers = { 'content-type': 'application/octet-stream' };
+      const response = await request(address('/similar', { k, roi, where }), {
+        method: 'POST',
+        body: file,
+        headers,
+        signal,
+      });
+      return (await response.json()) as VisualAnswer;
+    },
+  });
+
 /** The address of an image's thumbnail. */
 export const thumbnailOf = (imageId: string): string => `/api/images/${encodeURIComponent(imageId)}/thumbnail`;
+
+export const status = queryOptions({
+  queryKey: ['status'],
+  queryFn: ({ signal }) => get<Status>('/status', {}, signal),
+});
+
+export const sources = queryOptions({
+  queryKey: ['sources'],
+  queryFn: async ({ signal }) => (await get<{ sources: Source[] }>('/sources', {}, signal)).sources,
+});
+
+export const jobs = queryOptions({
+  queryKey: ['jobs'],
+  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>('/jobs', {}, signal)).jobs,
+});
+
+export const failures = infiniteQueryOptions({
+  queryKey: ['failures'],
+  queryFn: ({ pageParam, signal }) => get<FailurePage>('/failures', { k: 50, cursor: pageParam }, signal),
+  initialPageParam: '',
+  getNextPageParam: (last) => last.next || undefined,
+});
+
+export const models = queryOptions({
+  queryKey: ['models'],
+  queryFn: ({ signal }) => get<ModelList>('/models', {}, signal),
+  // A change of model goes on beside everything else.
+  refetchInterval: (query) => (query.state.data?.switch?.running ? 1000 : false),
+});

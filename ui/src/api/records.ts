@@ -192,3 +192,78 @@ export interface Study {
   labels: Label[];
   others: StudySummary[];
 }
+
+export interface Status {
+  version: string;
+  path: string;
+  totals: Record<string, number>;
+  /** Bytes by part of the library; "free" is what is left on its disk. */
+  disk: Record<string, number>;
+  model_id: string;
+  waiting_images: number;
+  terminology: string;
+}
+
+export interface Source {
+  path: string;
+  online: boolean;
+  files: number;
+}
+
+export interface Failure {
+  path: string;
+  reason: string;
+}
+
+export interface FailurePage {
+  total: number;
+  failures: Failure[];
+  next: string;
+}
+
+export type JobState = 'waiting' | 'running' | 'done' | 'failed' | 'stopped';
+
+export interface Progress {
+  stage: string;
+  total: number;
+  settled: number;
+  left: number;
+  images: number;
+  reports: number;
+  failed: number;
+  /** Files a second. */
+  rate: number;
+}
+
+/** An ingest; times are Unix seconds, 0 for not yet. */
+export interface Job {
+  job_id: string;
+  kind: 'ingest' | 'retry';
+  state: JobState;
+  paths: string[];
+  metadata_only: boolean;
+  created: number;
+  started: number;
+  ended: number;
+  progress: Progress | null;
+  summary: Record<string, unknown> | null;
+  error: { kind: string; message: string; item?: string; remedy?: string } | null;
+}
+
+export interface Model {
+  model_id: string;
+  registered: boolean;
+  role: string;
+  vectors: number;
+}
+
+export interface ModelList {
+  models: Model[];
+  problems: { message: string; item?: string; remedy?: string }[];
+  switch: {
+    model_id: string;
+    running: boolean;
+    progress: { total: number; settled: number };
+    error: { message: string } | null;
+  } | null;
+}

@@ -92,5 +92,6 @@ function describe({ window, zoom, index, count, inverted, frame }: PaneState): s
   ];
   if (count > 1) parts.push(`${index + 1} of ${count}`);
   if (inverted) parts.push('inverted');
+  if (frame.atDetector) parts.push('lengths are those at the detector');
   return parts.join(', ');
 }

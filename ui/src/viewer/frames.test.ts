@@ -14,9 +14,17 @@ describe('raw frames', () => {
 
   it('reads signed values, the window, inversion and spacing', () => {
     const told = { 'x-signed': '1', 'x-window-center': '40.0', 'x-window-width': '400.0', 'x-dark-is-high': '1' };
-    const frame = readRaw(new Int16Array([-1000, 0, 1]).buffer, headers({ ...told, 'x-pixel-spacing': '0.5,0.25' }));
+    const frame = readRaw(
+      new Int16Array([-1000, 0, 1]).buffer,
+      headers({ ...told, 'x-row-spacing': '0.5', 'x-column-spacing': '0.25', 'x-at-detector': '1' }),
+    );
     expect([...frame.values]).toEqual([-1000, 0, 1]);
-    expect(frame).toMatchObject({ window: { center: 40, width: 400 }, inverted: true, spacing: [0.5, 0.25] });
+    expect(frame).toMatchObject({
+      window: { center: 40, width: 400 },
+      inverted: true,
+      spacing: [0.5, 0.25],
+      atDetector: true,
+    });
   });
 
   it('refuses what is not one frame', () => {

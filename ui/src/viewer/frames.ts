@@ -24,6 +24,8 @@ export interface Frame {
   bitsStored: number;
   /** Millimetres between rows and between columns, where the header says. */
   spacing: [number, number] | null;
+  /** Whether these were measured at the detector, where things seem larger than they are. */
+  atDetector: boolean;
 }
 
 /** The route of a frame; `frame` counts from 1, undefined is the image's own. */
@@ -63,7 +65,7 @@ export function readRaw(bytes: ArrayBuffer, headers: Headers): Frame {
   const values = inUnits(stored, number('x-slope', 1), number('x-intercept', 0));
   const [lowest, highest] = rangeOf(values);
   const width = number('x-window-width', 0);
-  const spacing = headers.get('x-pixel-spacing')?.split(',').map(Number) ?? [];
+  const spacing: [number, number] = [number('x-row-spacing', 0), number('x-column-spacing', 0)];
   return {
     values,
     rows,
@@ -74,7 +76,8 @@ export function readRaw(bytes: ArrayBuffer, headers: Headers): Frame {
     window: width > 0 ? { center: number('x-window-center', 0), width } : null,
     inverted: number('x-dark-is-high', 0) === 1,
     bitsStored: number('x-bits-stored', 16),
-    spacing: spacing.length === 2 && spacing.every((each) => each > 0) ? [spacing[0] ?? 1, spacing[1] ?? 1] : null,
+    spacing: spacing.every((each) => each > 0) ? spacing : null,
+    atDetector: number('x-at-detector', 0) === 1,
   };
 }
 
@@ -124,5 +127,5 @@ export function fromColours(data: Uint8ClampedArray): Omit<Frame, 'rows' | 'colu
     }
   }
   const whole = { lowest: 0, highest: 255, window: { center: 128, width: 256 } };
-  return { values, components, ...whole, inverted: false, bitsStored: 8, spacing: null };
+  return { values, components, ...whole, inverted: false, bitsStored: 8, spacing: null, atDetector: false };
 }
