@@ -45,6 +45,7 @@ export const facetsOf = (question: string) =>
   queryOptions({
     queryKey: ['facets', question],
     queryFn: ({ signal }) => get<Partial<Facets>>('/facets', { q: question }, signal),
+    placeholderData: keepPreviousData,
   });
 
 export const study = (uid: string) =>

@@ -53,6 +53,8 @@ export function SearchBox({ text, onChange }: Properties) {
             autoComplete="off"
             spellCheck="false"
             onKeyDownCapture={(event) => {
+              // Enter takes the completion that is marked; without one, what is typed is meant as it is.
+              if (event.key === 'Enter' && !event.currentTarget.hasAttribute('aria-activedescendant')) setOpen(false);
               if (event.key === 'Escape' && shown) {
                 setOpen(false);
                 event.stopPropagation();

@@ -1,11 +1,11 @@
-import { useInfiniteQuery } from '@tanstack/react-query';
+import { useInfiniteQuery, useQueries } from '@tanstack/react-query';
 import { getRouteApi } from '@tanstack/react-router';
 import { useCallback, useEffect, useRef } from 'react';
 import { Button } from 'react-aria-components/Button';
 import { ToggleButton } from 'react-aria-components/ToggleButton';
 
 import { ApiError } from '../api/client';
-import { searchPages, type Sort } from '../api/queries';
+import { facetsOf, searchPages, type Sort } from '../api/queries';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { complete, readSearch, type SearchState } from './address';
 import { Charts } from './Charts';
@@ -23,6 +23,8 @@ const SORTS: [Sort, string][] = [
   ['oldest', 'Oldest first'],
   ['patient', 'By patient'],
 ];
+
+const FIELDS = ['modality', 'view', 'sex', 'age', 'year', 'label'] as const;
 
 /** The search page: all of its state is in the address. */
 export function SearchPage() {
@@ -52,7 +54,22 @@ export function SearchPage() {
   const question = compose(state.q, state.f);
   const answer = useInfiniteQuery(searchPages(question, state.sort));
   const pages = answer.data?.pages ?? [];
-  const facets = pages[0]?.facets ?? {};
+  // Of a field in which something is chosen, all values are shown with what choosing them too would find.
+  const fields = FIELDS.filter((field) => state.f.some((text) => readChoice(text)?.key === field));
+  const without = useQueries({
+    queries: fields.map((field) =>
+      facetsOf(
+        compose(
+          state.q,
+          state.f.filter((text) => readChoice(text)?.key !== field),
+        ),
+      ),
+    ),
+  });
+  const facets = { ...pages[0]?.facets };
+  fields.forEach((field, index) => {
+    facets[field] = without[index]?.data?.[field] ?? facets[field];
+  });
   const hits = pages.flatMap((page) => page.hits);
   const total = pages[0]?.total ?? 0;
 
