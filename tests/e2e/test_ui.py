@@ -161,6 +161,14 @@ def test_answers_come_while_one_types_and_the_address_keeps_them(page: Any, serv
     expect(page.get_by_role("searchbox")).to_have_value("")
 
 
+def test_a_completion_can_be_clicked(page: Any, served: Served) -> None:
+    page.get_by_role("searchbox").press_sequentially("pneumoth", delay=30)
+    page.get_by_role("option", name=re.compile("^present:Pneumothorax")).click()
+    expect(page.get_by_role("searchbox")).to_have_value("present:Pneumothorax ")
+    settled(page, served.ask("/api/search", q="present:Pneumothorax", k=1)["total"])
+    expect(page.get_by_role("searchbox")).to_be_focused()
+
+
 def test_a_question_that_cannot_be_read_is_shown_with_its_fault(page: Any) -> None:
     page.get_by_role("searchbox").fill("(effusion")
     alert = page.get_by_role("alert")

@@ -28,7 +28,8 @@ export function SearchBox({ text, onChange }: Properties) {
     const start = Array.from(text).slice(0, chosen.start).join('');
     onChange(start + chosen.text + (chosen.text.endsWith(':') ? '' : ' '));
     setOpen(chosen.text.endsWith(':'));
-    box.current?.querySelector('input')?.focus();
+    // After the list has gone, and with it the focus of whoever clicked.
+    requestAnimationFrame(() => box.current?.querySelector('input')?.focus());
   };
   return (
     <div
@@ -55,8 +56,10 @@ export function SearchBox({ text, onChange }: Properties) {
             onKeyDownCapture={(event) => {
               // Enter takes the completion that is marked; without one, what is typed is meant as it is.
               if (event.key === 'Enter' && !event.currentTarget.hasAttribute('aria-activedescendant')) setOpen(false);
-              if (event.key === 'Escape' && shown) {
+              if (event.key === 'Escape' && open) {
                 setOpen(false);
+                // The first Escape closes the list; to clear the box, which the browser does too, it takes another.
+                event.preventDefault();
                 event.stopPropagation();
               }
             }}
@@ -68,8 +71,12 @@ export function SearchBox({ text, onChange }: Properties) {
             className="completions"
             aria-label="Completions"
             items={items}
-            selectionMode="none"
-            onAction={(key) => take(String(key))}
+            selectionMode="single"
+            selectedKeys={[]}
+            onSelectionChange={(keys) => {
+              const [key] = keys === 'all' ? [] : keys;
+              if (key !== undefined) take(String(key));
+            }}
           >
             {(item) => (
               <ListBoxItem id={item.id} textValue={item.text}>

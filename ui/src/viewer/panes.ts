@@ -74,6 +74,7 @@ const frames = new Map<string, Frame>();
 let primary: ToolName = 'window';
 let linked = true;
 let following = false;
+let opening = 0;
 
 /** Show panes in `element` from now on; returns what ends it. `tell` is called whenever what is shown changes. */
 export function openPane(id: PaneId, element: HTMLDivElement, tell: (state: PaneState) => void): () => void {
@@ -115,8 +116,14 @@ export async function showStack(id: PaneId, stack: Stack): Promise<void> {
   await frameAt(place);
   const viewport = viewportOf(id);
   if (viewport === null) return;
-  await viewport.setStack(stack.places.map(writePlace), stack.index);
-  reset(id);
+  // That an image comes is nothing for the other pane to follow.
+  opening += 1;
+  try {
+    await viewport.setStack(stack.places.map(writePlace), stack.index);
+    reset(id);
+  } finally {
+    opening -= 1;
+  }
 }
 
 /** Put all back as the image came: window, inversion, place, size, turn. */
@@ -266,14 +273,15 @@ function present(id: PaneId, change: (now: Types.ViewPresentation) => Types.View
 /** Let the other pane do as this one did: its window, zoom and place, and as many steps in the stack. */
 function follow(id: PaneId): void {
   const other = PANES.find((each) => each !== id);
-  if (!linked || following || other === undefined) return;
+  if (!linked || following || opening > 0 || other === undefined) return;
   const from = viewportOf(id);
   const to = viewportOf(other);
   if (from === null || to === null || shownIn(other) === null) return;
   following = true;
   try {
     const { voiRange } = from.getProperties();
-    if (voiRange !== undefined) to.setProperties({ voiRange });
+    // A pane whose first image is on its way has none.
+    if (voiRange) to.setProperties({ voiRange });
     to.setViewPresentation(from.getViewPresentation({ zoom: true, pan: true }));
     to.render();
   } finally {
