@@ -6,7 +6,7 @@ FILMS ?= ../shared/data/cxr
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint bench export train bench-retrieval clean
+.PHONY: help install demo test check lint ui ui-check bench export train bench-retrieval clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,12 @@ lint: install
 
 check: lint test ## run what continuous integration runs
 
+ui: ## build the browser interface into the package (needs Node 20.19 or newer)
+	cd ui && npm ci && npm run build
+
+ui-check: ui ## types, lint and tests of the browser interface
+	cd ui && npm run lint && npm test
+
 bench: export ## measure: every figure of README's table
 	$(BIN)/python -m tests.benchmarks
 
@@ -45,4 +51,4 @@ bench-retrieval: export ## measure how well the model retrieves: FILMS=folder of
 	$(BIN)/python models/evaluate.py $(FILMS) --output bench-results/retrieval.json
 
 clean: ## remove what the other targets made, except downloads
-	rm -rf .venv demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv ui/node_modules medsearch_desktop/serve/static demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache
