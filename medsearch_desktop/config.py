@@ -63,7 +63,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_pixels", int, 400_000_000, "Largest image, rows x columns x samples, that is decoded.", 1, 10_000_000_000
     ),
     Setting(
-        "max_upload_bytes", int, 134_217_728, "Largest image file that is sent to ask by it.", 1_000, 4_000_000_000
+        "max_upload_bytes", int, 134_217_728, "Largest image file that may be sent to ask by.", 1_000, 4_000_000_000
     ),
     Setting("exact_below", int, 4_000, "Vectors up to which visual search is exact.", 0, 10_000_000),
     Setting("search_breadth", int, 100, "Candidates (ef) that approximate visual search weighs.", 10, 10_000),

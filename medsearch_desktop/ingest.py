@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
-from medsearch_desktop.errors import DecodeError, NoPixelsError, ReportError, SourceError
+from medsearch_desktop.errors import DecodeError, LibraryError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -401,11 +401,16 @@ class Ingest:
                 model_id=self._model_id,
                 pipeline_version=PIPELINE_VERSION,
             )
+            full: LibraryError | None = None
             for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
                 # After the commit: a conflicting file must not overwrite the picture of the one that stays.
                 for image, picture in zip(outcome.images, pictures, strict=bool(outcome.images)):
-                    if picture is not None:
-                        self._thumbnails.write(image.image_id, picture)
+                    if picture is not None and full is None:
+                        try:
+                            self._thumbnails.write(image.image_id, picture)
+                        except LibraryError as error:
+                            # The records are committed all the same, and are to be counted first.
+                            full = error
                 run.counts["images"] += len(outcome.images)
                 run.counts["reports"] += outcome.report is not None
                 if outcome.reason:
@@ -414,6 +419,8 @@ class Ingest:
                     run.count("duplicates", outcome.file.path)
                 elif what:
                     run.count(what, outcome.file.path)
+            if full is not None:
+                raise full
         run.committed = time.monotonic()
 
     def _hand_over(self, known: KnownFile | None, heir: str, run: _Run) -> bool:

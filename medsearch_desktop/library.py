@@ -244,7 +244,7 @@ class Library:
     def _ingest(
         self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
     ) -> IngestSummary:
-        model_id = self.model_id
+        model_id, held = self.model_id, self._review.corrections.holding()
         ingest = Ingest(
             catalogue=self.catalogue,
             intake=self._intake,
@@ -254,7 +254,7 @@ class Library:
             model=lambda: self._embeddings.spec(model_id),
             encoder=lambda: self._embeddings.encoder(model_id),
             reader=lambda: self.workbench.reader,
-            corrections=self._review.corrections.holding(),
+            corrections=held,
         )
         try:
             summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
@@ -262,6 +262,9 @@ class Library:
                 return summary
             return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
         finally:
+            # Corrections that were made meanwhile, of reports that may have been read anew without them.
+            now = self._review.corrections.holding()
+            self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
             self.refresh()
             # Minutes for a large library; whoever stops waits for no more than what is in hand.
             if not stop.is_set():
@@ -596,7 +599,7 @@ class Library:
         return row
 
     def _refresh_fulltext(self) -> None:
-        # One at a time: of two, the one that read the database first might write last.
+        # One at a time: of two, the one that looked first might write last, and the watermark would go back.
         with self._teaching:
             if self.fulltext.watermark == 0:
                 last = self.catalogue.last_change()

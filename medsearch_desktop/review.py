@@ -135,10 +135,10 @@ class Review:
             ) from error
         known = {each.correction_id for each in self.corrections.all()}
         self.corrections.add(found)
-        self._apply({each.report_id for each in found})
+        self.apply({each.report_id for each in found})
         return sum(each.correction_id not in known for each in found)
 
-    def _apply(self, report_ids: set[str]) -> None:
+    def apply(self, report_ids: set[str]) -> None:
         """Read these reports again, with the corrections that hold."""
         reader, holding = self._reader(), self.corrections.holding()
         for report_id in sorted(report_ids):

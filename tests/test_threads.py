@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 from makers import uid, write_department
 
 from medsearch_desktop.library import Library, open_library
+from medsearch_desktop.records import Assertion, IngestEvent
+from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.thumbnails import Thumbnails
 
 
 @pytest.fixture
@@ -81,15 +86,100 @@ def test_two_ingests_take_turns(library: Library, tmp_path: Path) -> None:
     assert library.fulltext.document_count == 14
 
 
-def test_one_thumbnail_is_drawn_by_several_at_once(library: Library) -> None:
-    image_id = uid(1, 1, 1)
-    before = library.thumbnail(image_id)
-    for _ in range(5):
-        library.thumbnails.remove([image_id])
-        with ThreadPoolExecutor(4) as pool:
-            drawn = list(pool.map(lambda _: library.thumbnail(image_id), range(4)))
-        assert set(drawn) == {before}
-    assert not list((library.path / "thumbnails").rglob("*.part"))
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns after every few instructions, so that what can cross does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(work: Callable[[int], None], *, threads: int = 4) -> None:
+    """Do `work(n)` in several threads that begin at once."""
+    start = threading.Barrier(threads)
+
+    def begin(number: int) -> None:
+        start.wait()
+        work(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(begin, range(threads)))
+
+
+def test_one_thumbnail_is_written_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = Thumbnails(tmp_path / "thumbnails")
+    picture = bytes(range(256)) * 40
+    both, put = threading.Barrier(2), Path.replace
+
+    def put_together(part: Path, path: Path) -> Path:
+        # The worst moment: both have written, neither has put it in place.
+        both.wait(30)
+        return put(part, path)
+
+    monkeypatch.setattr(Path, "replace", put_together)
+    together(lambda _: thumbnails.write("1.2.3", picture), threads=2)
+    assert thumbnails.read("1.2.3") == picture
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_several_insert_at_once_and_others_read(tmp_path: Path) -> None:
+    database = Database(tmp_path / "library.duckdb")
+
+    def work(number: int) -> None:
+        for round_ in range(40):
+            if number == 0:
+                assert database.read("SELECT count(*) FROM failures")[0][0] >= 0
+            else:
+                database.insert("failures", {"path": [f"{number}/{round_}"], "reason": ["broken"]})
+
+    together(work)
+    assert database.read("SELECT count(*) FROM failures") == [(120,)]
+    database.close()
+
+
+def test_a_meter_is_looked_up_while_it_is_forgotten(library: Library) -> None:
+    class Forgotten(dict):
+        """What another thread forgets as soon as it is written."""
+
+        def __setitem__(self, key: object, value: object) -> None:
+            super().__setitem__(key, value)
+            self.clear()
+
+    meters = library._meters
+    meters._meters, meters._notes = Forgotten(), Forgotten()
+    assert meters.of(library.model_id) is None
+    assert meters.note(library.model_id, images=12) == ""
+
+
+def test_several_label_at_once_and_all_is_found(library: Library) -> None:
+    def work(number: int) -> None:
+        for round_ in range(8):
+            library.label("study", uid(1, 1 + number % 2), f"label {number} {round_}")
+
+    together(work)
+    assert len(library.holdings.labels()) == 32
+    for label in library.holdings.labels():
+        assert library.search(f'label:"{label}"').total == 1, label
+    assert library.fulltext.watermark == library.catalogue.last_change()
+
+
+def test_a_correction_made_during_an_ingest_holds_after_it(library: Library, tmp_path: Path) -> None:
+    (file,) = (tmp_path / "source").rglob("s50000001.txt")
+    file.write_text(file.read_text("utf-8") + "No fracture.\n", "utf-8")
+    entity = next(each for each in library.report("s50000001").report.entities if each.finding == "Pneumothorax")
+    assert entity.assertion is Assertion.ABSENT
+
+    def correct(event: IngestEvent) -> None:
+        if event.stage == "discovered":
+            library.correct("s50000001", (entity.start, entity.end), assertion=Assertion.PRESENT, author="tester")
+
+    assert library.ingest([tmp_path / "source"], on_event=correct).updated == 1
+    report = library.report("s50000001").report
+    assert report.text.endswith("No fracture.\n")
+    assert next(each for each in report.entities if each.start == entity.start).assertion is Assertion.PRESENT
+    assert library.search("present:pneumothorax report:s50000001").total == 1
 
 
 def test_an_ingest_told_to_stop_leaves_what_is_missing_alone(library: Library, tmp_path: Path) -> None:
