@@ -14,7 +14,13 @@ interface Properties {
 export function Thumbnail({ imageId, study, name }: Properties) {
   const [missing, setMissing] = useState(false);
   return (
-    <Link className="thumbnail" to="/view" search={{ study: study ?? undefined, image: imageId }} aria-label={name}>
+    <Link
+      className="thumbnail"
+      preload="intent"
+      to="/view"
+      search={{ study: study ?? undefined, image: imageId }}
+      aria-label={name}
+    >
       {missing ? (
         <span className="blank">no picture</span>
       ) : (

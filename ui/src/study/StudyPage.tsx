@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 
 import { post } from '../api/client';
@@ -25,6 +25,11 @@ export function StudyPage() {
 
 function Opened({ study }: { study: Study }) {
   const [asked, ask] = useState(study.images.find((image) => !image.pixel_error)?.image_id ?? '');
+  // Whoever opens a study looks at its images next: the viewer is there before the click.
+  useEffect(() => {
+    const timer = setTimeout(() => void import('../viewer/ViewerPage'), 300);
+    return () => clearTimeout(timer);
+  }, []);
   return (
     <div className="study-page">
       <header>
