@@ -5,9 +5,14 @@ DEMO ?= demo-library
 FILMS ?= ../shared/data/cxr
 CORPORA ?= ../shared/data/ner
 STAMP := .venv/.installed
+# The browser interface is built where Node is; without it the program answers on the command line and to its API.
+PAGES := medsearch_desktop/serve/static/index.html
+NODE := $(shell node -p 'const [a, b] = process.versions.node.split("."); +(a > 20 || (a == 20 && b >= 19))' 2>/dev/null)
+BUILD := $(if $(filter 1,$(NODE)),$(PAGES))
+SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/pictures -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint bench export train train-ner bench-retrieval clean
+.PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,7 +23,11 @@ $(STAMP): pyproject.toml models/manifest.json
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-install: $(STAMP) ## make .venv with the program and its development tools
+install: $(STAMP) $(BUILD) ## make .venv with the program and its development tools, and build the browser interface
+	@$(if $(BUILD),true,echo "no Node 20.19 or newer here: the browser interface is not built")
+
+$(PAGES): $(SOURCES)
+	cd ui && npm ci --no-audit --no-fund && npm run build
 
 demo: install ## build the demo library and ask it two questions
 	$(BIN)/medsearch demo --library $(DEMO)
@@ -32,6 +41,11 @@ lint: install
 	$(BIN)/mypy
 
 check: lint test ## run what continuous integration runs
+
+ui: $(PAGES) ## build the browser interface into the package (needs Node 20.19 or newer)
+
+ui-check: ui ## types, lint and tests of the browser interface
+	cd ui && npm run lint && npm test
 
 bench: export ## measure: every figure of README's table
 	$(BIN)/python -m tests.benchmarks
@@ -50,4 +64,4 @@ bench-retrieval: export ## measure how well the model retrieves: FILMS=folder of
 	$(BIN)/python models/evaluate.py $(FILMS) --output bench-results/retrieval.json
 
 clean: ## remove what the other targets made, except downloads
-	rm -rf .venv demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv ui/node_modules medsearch_desktop/serve/static demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache

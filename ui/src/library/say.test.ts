@@ -1,0 +1,23 @@
+import { expect, it } from 'vitest';
+
+import type { Job, Progress } from '../api/records';
+import { bytes, duration, standing } from './say';
+
+const job = (more: Partial<Job>): Job =>
+  ({ state: 'running', progress: null, summary: null, error: null, ...more }) as Job;
+const progress = { stage: 'file', total: 30, settled: 10, left: 20, rate: 4, failed: 1 } as Progress;
+
+it('says sizes and times in units of their size', () => {
+  expect([bytes(999), bytes(1500), bytes(25_300_000), bytes(3.2e12)]).toEqual(['999 B', '1.5 kB', '25 MB', '3.2 TB']);
+  expect([duration(0.2), duration(61), duration(600), duration(9000)]).toEqual(['1 s', '61 s', '10 min', '2.5 h']);
+});
+
+it('says how a job stands', () => {
+  expect(standing(job({ progress }))).toBe('10 of 30 files, 4.0 a second, 5 s left, 1 failed');
+  expect(standing(job({ state: 'waiting' }))).toBe('waiting for its turn');
+  expect(standing(job({ state: 'done', summary: { indexed: 4, failed: 0, removed: 1 } }))).toBe('4 indexed, 1 removed');
+  expect(standing(job({ state: 'done', summary: { indexed: 0 } }))).toBe('nothing to do');
+  expect(standing(job({ state: 'failed', error: { kind: 'source', message: 'is away', item: '/a' } }))).toBe(
+    '/a: is away',
+  );
+});

@@ -1,0 +1,62 @@
+import { Link } from '@tanstack/react-router';
+
+import type { VisualAnswer, VisualHit } from '../api/records';
+import { Thumbnail } from './Thumbnail';
+
+const percent = (share: number): string => `${Math.round(100 * share)} %`;
+
+/** The nearest images, best first, with their score and, where it was measured, what that score is worth here. */
+export function VisualHits({ answer }: { answer: VisualAnswer }) {
+  return (
+    <>
+      {answer.nothing_close && (
+        <p className="message" role="status">
+          Nothing close: the best of these is further than images of this library are apart, or matches by chance.
+        </p>
+      )}
+      {answer.expected !== null && answer.chance !== null && (
+        <p>
+          Of images at these scores {percent(answer.expected)} share a finding with the one that was asked by; of any
+          two images {percent(answer.chance)} do.
+        </p>
+      )}
+      {answer.expected === null && (
+        <p className="quiet-text">
+          The score is the cosine of two images’ vectors. What it is worth here is not known for this question.
+        </p>
+      )}
+      {answer.notes.map((note) => (
+        <p key={note} className="message">
+          {note}
+        </p>
+      ))}
+      <ol className="wall" aria-label="Nearest images">
+        {answer.hits.map((hit, index) => (
+          <li key={hit.image_id}>
+            <Thumbnail imageId={hit.image_id} study={hit.study_uid} name={`Nearest image ${index + 1}`} />
+            <Worth hit={hit} />
+            <Link to="/study/$uid" params={{ uid: hit.study_uid }}>
+              {hit.modality} {hit.view_position} {hit.study_date ?? ''}
+            </Link>
+            <p className="impression">{hit.impression}</p>
+          </li>
+        ))}
+      </ol>
+    </>
+  );
+}
+
+function Worth({ hit }: { hit: VisualHit }) {
+  return (
+    <p className="worth">
+      score {hit.score.toFixed(3)}
+      {hit.expected !== null && (
+        <>
+          {', '}
+          <meter min={0} max={1} value={hit.expected} aria-label="Share of such images with a finding in common" />{' '}
+          {percent(hit.expected)}
+        </>
+      )}
+    </p>
+  );
+}

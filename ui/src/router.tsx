@@ -1,0 +1,65 @@
+/** The pages and their addresses. */
+
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
+
+import { parseAddress, readSearch, writeAddress } from './search/address';
+import { SearchPage } from './search/SearchPage';
+import { NotFound, Shell } from './Shell';
+
+const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
+
+const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
+
+const search = createRoute({
+  getParentRoute: () => root,
+  path: '/',
+  validateSearch: readSearch,
+  component: SearchPage,
+});
+
+const study = createRoute({
+  getParentRoute: () => root,
+  path: '/study/$uid',
+  component: lazyRouteComponent(() => import('./study/StudyPage'), 'StudyPage'),
+});
+
+const view = createRoute({
+  getParentRoute: () => root,
+  path: '/view',
+  validateSearch: (values): { study?: string; image?: string; beside?: string } => ({
+    study: text(values.study),
+    image: text(values.image),
+    beside: text(values.beside),
+  }),
+  component: lazyRouteComponent(() => import('./viewer/ViewerPage'), 'ViewerPage'),
+});
+
+const ask = createRoute({
+  getParentRoute: () => root,
+  path: '/ask',
+  validateSearch: (values): { image?: string; roi?: string; where?: string } => ({
+    image: text(values.image),
+    roi: text(values.roi),
+    where: text(values.where),
+  }),
+  component: lazyRouteComponent(() => import('./ask/AskPage'), 'AskPage'),
+});
+
+const library = createRoute({
+  getParentRoute: () => root,
+  path: '/library',
+  component: lazyRouteComponent(() => import('./library/LibraryPage'), 'LibraryPage'),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([search, study, view, ask, library]),
+  parseSearch: parseAddress,
+  stringifySearch: writeAddress,
+  scrollRestoration: true,
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}
