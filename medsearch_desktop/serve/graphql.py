@@ -28,7 +28,7 @@ from graphql import GraphQLError, GraphQLResolveInfo, GraphQLSchema, GraphQLSynt
 from graphql.language import ValueNode, VariableDefinitionNode
 from numpy.typing import NDArray
 
-from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError
+from medsearch_desktop.errors import LibraryError, MedSearchError, NotFoundError, RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.records import PlacedImage, Report
 from medsearch_desktop.report.parity import PARITY_FIELDS, parity_fields, parity_sources
@@ -323,14 +323,14 @@ def _error_json(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  # 
     cause: BaseException | None = error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    if isinstance(cause, MedSearchError):
-        # An item of the library's own may be a path.
+    if isinstance(cause, MedSearchError) and not isinstance(cause, LibraryError):
+        # An item that is not of the request may be a path.
         named = f"{cause.item} " if isinstance(cause, RequestError) and cause.item else ""
         told = f"{named}{cause.message}"
         row["message"] = f"{told}. {cause.remedy}" if cause.remedy else told
         row["extensions"] = {"kind": kind_of(type(cause))}
-    elif isinstance(cause, GraphQLError):
-        row["message"] = _plain_message(cause)
+    elif isinstance(cause, GraphQLError) and error.path is None:
+        row["message"] = _plain_message(error)
         row["extensions"] = {"kind": "query"}
     else:
         assert isinstance(cause, Exception)
@@ -343,6 +343,8 @@ def _error_json(error: GraphQLError, debug: bool = False) -> dict[str, Any]:  # 
 def _plain_message(error: GraphQLError) -> str:
     """Return what graphql-core says, unless it would repeat a value that was given."""
     if isinstance(error, GraphQLSyntaxError):
+        if "Parsing aborted" in error.message:
+            return "the question is too long or nested too deeply. Ask in parts"
         return "the question cannot be read from this place on"
     for node in error.nodes or ():
         if isinstance(node, VariableDefinitionNode):

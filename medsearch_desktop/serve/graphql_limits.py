@@ -16,7 +16,7 @@ from graphql.language import SelectionSetNode
 from medsearch_desktop.errors import RequestError
 
 MOST_TOKENS = 5000
-# The introspection of a client takes 110 fields with its fragments written out, and 17 levels.
+# A client's introspection takes 230 fields with its fragments written out, and 18 levels.
 MOST_FIELDS = 500
 MOST_DEPTH = 24
 MOST_QUESTIONS = 20
@@ -46,7 +46,7 @@ def read_question(text: str) -> DocumentNode:
         document = parse(text, max_tokens=MOST_TOKENS)
         _measure_all(document)
     except RecursionError as error:
-        raise _too_large("levels", MOST_DEPTH) from error
+        raise _too_large("has more than {} levels", MOST_DEPTH) from error
     return document
 
 
@@ -54,15 +54,13 @@ def _measure_all(document: DocumentNode) -> None:
     definitions = document.definitions
     fragments = {each.name.value: each for each in definitions if isinstance(each, FragmentDefinitionNode)}
     measure = _Measure(fragments)
-    operations = [each for each in definitions if isinstance(each, OperationDefinitionNode)]
-    sizes = [measure.of(each.selection_set) for each in operations]
+    sizes = [measure.of(each.selection_set) for each in definitions if isinstance(each, OperationDefinitionNode)]
     # Those that no operation uses are looked at too.
-    sizes += [measure.of_fragment(name) for name in fragments]
-    # Together, as each is looked at.
+    depths = [size.depth for size in (*sizes, *map(measure.of_fragment, fragments))]
     for number, most, what in (
-        (sum(size.fields for size in sizes), MOST_FIELDS, "fields"),
-        (max((size.depth for size in sizes), default=0), MOST_DEPTH, "levels"),
-        (max((size.questions for size in sizes[: len(operations)]), default=0), MOST_QUESTIONS, "questions at once"),
+        (max(sum(size.fields for size in sizes), measure.written), MOST_FIELDS, "has more than {} fields"),
+        (max(depths, default=0), MOST_DEPTH, "has more than {} levels"),
+        (max((size.questions for size in sizes), default=0), MOST_QUESTIONS, "asks more than {} things at once"),
     ):
         if number > most:
             raise _too_large(what, most)
@@ -79,15 +77,19 @@ class _Size:
 
 @dataclass(slots=True)
 class _Measure:
+    """Measures selections; `written` counts the fields as they stand there, each fragment's once."""
+
     fragments: dict[str, FragmentDefinitionNode]
     known: dict[str, _Size] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
+    written: int = 0
 
     def of(self, selections: SelectionSetNode) -> _Size:
         """Return the size of what is selected; each fragment is measured once, however often it stands there."""
         fields = questions = depth = 0
         for each in selections.selections:
             if isinstance(each, FieldNode):
+                self.written += 1
                 inner = self.of(each.selection_set) if each.selection_set else _Size()
                 size = _Size(1 + inner.fields, 1, inner.depth)
             elif isinstance(each, FragmentSpreadNode):
@@ -118,4 +120,4 @@ def _selections(node: Any) -> SelectionSetNode:
 
 
 def _too_large(what: str, most: int) -> RequestError:
-    return RequestError(f"the question has more than {most} {what}", remedy="Ask in parts")
+    return RequestError(f"the question {what.format(most)}", remedy="Ask in parts")
