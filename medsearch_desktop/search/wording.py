@@ -18,10 +18,12 @@ from medsearch_desktop.store.fulltext import FulltextIndex, Query
 SECTIONS = ("findings", "impression")
 # Of a longer question the rest is left out: each word is two look-ups.
 MOST_WORDS = 64
-# Those of OpenSearch's `more_like_this`, which the cloud deployment leaves as they are.
+# Those of OpenSearch's `more_like_this` as the cloud deployment asks it, but for the next: there, the words that
+# every report repeats ("no acute change") make any two alike.
 TELLING_WORDS = 12
 LEAST_DOCUMENTS = 5
 LEAST_SHARE = 0.3
+MOST_DOCUMENTS = 0.5
 # Of a longer report the words that it repeats most are weighed, from its beginning.
 _MOST_TEXT = 20_000
 _MOST_WEIGHED = 200
@@ -40,19 +42,19 @@ def documents_worded_like(index: FulltextIndex, text: str) -> npt.NDArray[np.int
     """Return the doc_no of documents that share at least 3 in 10 of the 12 words that tell `text` apart, ascending.
 
     A word tells the more the oftener it stands in `text` and the fewer documents hold it; one that fewer
-    than five hold tells nothing. The document that `text` is from is among them.
+    than five, or more than half, hold tells nothing. The document that `text` is from is among them.
     Raises LibraryError when the index cannot be read.
     """
     total = index.document_count
     weighed = []
     for token, times in Counter(fulltext.analyse(text[:_MOST_TEXT])).most_common(_MOST_WEIGHED):
         holders = index.count(_said(token))
-        if holders >= LEAST_DOCUMENTS:
+        if LEAST_DOCUMENTS <= holders <= MOST_DOCUMENTS * total:
             weighed.append((-times * (1 + math.log(total / (holders + 1))), token))
     telling = [token for _, token in sorted(weighed)[:TELLING_WORDS]]
     if not telling:
         return np.empty(0, np.int64)
-    least = max(1, int(LEAST_SHARE * len(telling)))
+    least = math.ceil(LEAST_SHARE * len(telling))
     return index.matching(fulltext.at_least(least, [_said(token) for token in telling]))
 
 
