@@ -1,4 +1,5 @@
-"""What a library holds, to look at: studies, the files behind images, frames, labels, sources, disk use.
+"""What a library holds, to look at: studies, reports and what they say most, the files behind images, frames,
+labels, sources, disk use.
 
 Reads only, and from the source files only after a look that they still are what was indexed.
 """
@@ -7,24 +8,33 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medsearch_desktop.errors import NotFoundError, SourceError
 from medsearch_desktop.image.view import StoredFrame, picture_of_frame, stored_frame
+from medsearch_desktop.records import Assertion, Category, PlacedImage
 from medsearch_desktop.source.sniff import digest, open_regular, unreadable
 from medsearch_desktop.store.catalogue import Catalogue
+from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.marker import DATABASE
+from medsearch_desktop.store.reports import Reports, StoredReport
 from medsearch_desktop.store.studies import ImageFile, Studies, Study
+from medsearch_desktop.store.tallies import Tallies
 
 
 class Holdings:
     """The holdings of the library in `folder`; safe to use from several threads."""
 
-    def __init__(self, folder: Path, studies: Studies, catalogue: Catalogue, *, max_pixels: int) -> None:
+    def __init__(self, folder: Path, database: Database, catalogue: Catalogue, *, max_pixels: int) -> None:
         self._folder = folder
-        self._studies = studies
+        self._studies = Studies(database)
+        self._reports = Reports(database)
+        self._tallies = Tallies(database)
         self._catalogue = catalogue
         self._max_pixels = max_pixels
 
@@ -34,6 +44,52 @@ class Holdings:
         if study is None:
             raise NotFoundError("the library has no such study", item=study_uid)
         return study
+
+    def placed_images(self, image_ids: Iterable[str]) -> list[PlacedImage]:
+        """Return images by identifier, in the order given, with their report and place; unknown ones are left out."""
+        wanted = list(dict.fromkeys(image_ids))
+        found = {image.image_id: image for image in self._studies.placed_images(wanted)}
+        return [found[image_id] for image_id in wanted if image_id in found]
+
+    def images_of_reports(self, report_ids: Iterable[str]) -> dict[str, list[PlacedImage]]:
+        """Return the images of each report's study by the report's identifier; empty where there is neither."""
+        found: dict[str, list[PlacedImage]] = {report_id: [] for report_id in report_ids}
+        for image in self._studies.images_of_reports(list(found)):
+            found[image.report_id or ""].append(image)
+        return found
+
+    def page_of_reports(self, *, offset: int, count: int) -> list[StoredReport]:
+        """Return `count` reports from `offset` on, in the order in which they came in."""
+        return self._reports.read(self._reports.page(offset, count))
+
+    def reports_of_documents(self, doc_nos: Iterable[int]) -> list[StoredReport]:
+        """Return the reports that documents of the text index are, in the order given."""
+        wanted = self.numbers_of_documents(np.fromiter(doc_nos, np.int64)).tolist()
+        found = {stored.report_no: stored for stored in self._reports.read(wanted)}
+        return [found[number] for number in wanted if number in found]
+
+    def numbers_of_reports(self, report_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Return the numbers of reports by identifier, ascending; unknown ones are left out."""
+        return self._reports.numbers_of(list(report_ids))
+
+    def numbers_of_documents(self, doc_nos: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the reports among documents, in the order given."""
+        # As the view `document_keys` makes them.
+        numbers: NDArray[np.int64] = doc_nos[doc_nos % 2 == 0] // 2
+        return numbers
+
+    def tally(
+        self,
+        assertions: Sequence[Assertion],
+        categories: Sequence[Category],
+        *,
+        codes: bool,
+        among: NDArray[np.int64] | None = None,
+        k: int = 10,
+    ) -> list[tuple[str, int]]:
+        """Return the `k` fullest (ICD-10-CM title, or mention as written; reports that say it), see `Tallies`."""
+        count = self._tallies.titles if codes else self._tallies.mentions
+        return count(assertions, categories, among=among, k=k)
 
     def image_file(self, image_id: str) -> ImageFile:
         """Return the file that an image is in, after a look at it: it holds what was indexed.

@@ -108,7 +108,7 @@ class Library:
             self.catalogue = Catalogue(self._database)
             self._intake = Intake(self._database)
             self._studies = Studies(self._database)
-            self.holdings = Holdings(self.path, self._studies, self.catalogue, max_pixels=config.max_pixels)
+            self.holdings = Holdings(self.path, self._database, self.catalogue, max_pixels=config.max_pixels)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)

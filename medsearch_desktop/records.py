@@ -132,6 +132,22 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedImage:
+    """One image, a report of its study (None without one), and where it lies.
+
+    `root` is the ingested folder that its file, at `path`, is in, or that file itself.
+    """
+
+    image_id: str
+    report_id: str | None
+    root: str
+    path: str
+    modality: str
+    view_position: str
+    body_part: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One part of a report; `text[start:end]` is its body without the heading.
 

@@ -59,6 +59,7 @@ SOLE_IMPORTERS = {
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
     "uvicorn": "serve/server.py",
+    "ariadne": "serve/graphql.py",
 }
 
 

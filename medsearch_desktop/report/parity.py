@@ -27,6 +27,14 @@ PARITY_FIELDS = tuple(
 )
 
 
+def parity_sources(name: str) -> tuple[tuple[Assertion, ...], tuple[Category, ...], bool]:
+    """Return what makes a field of `PARITY_FIELDS`: assertions, categories, and whether it holds titles of codes."""
+    assertions = tuple(assertion for assertion, state in _STATES.items() if name.startswith(state))
+    categories = tuple(category for category, kind in _CATEGORIES.items() if name.endswith(kind))
+    codes = name.endswith(_CODES)
+    return assertions, tuple(_CATEGORIES) if codes else categories, codes
+
+
 def parity_fields(entities: Iterable[Entity]) -> dict[str, list[str]]:
     """Return the values of each of `PARITY_FIELDS`, each once, in the order of the text; without any, empty lists.
 

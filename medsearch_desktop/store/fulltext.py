@@ -233,6 +233,11 @@ def any_of(queries: Sequence[Query]) -> Query:
     return queries[0] if len(queries) == 1 else Query.boolean_query([(Occur.Should, query) for query in queries])
 
 
+def at_least(count: int, queries: Sequence[Query]) -> Query:
+    """Match what at least `count` of `queries` match; scores add up."""
+    return Query.boolean_query([(Occur.Should, query) for query in queries], minimum_number_should_match=count)
+
+
 def _escaped(text: str) -> str:
     return "".join(f"\\{character}" if character in r"\.+*?()|[]{}^$#&-~" else character for character in text)
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medsearch_desktop.records import LinkRule, Report, Section
 from medsearch_desktop.store.cards import PACKED_ENTITY, unpack_entity
 from medsearch_desktop.store.database import Database, disk_path
@@ -58,6 +61,22 @@ class Reports:
             "SELECT report_no FROM reports WHERE pipeline_version != $version ORDER BY report_no", {"version": not_of}
         )
         return [no for (no,) in rows]
+
+    def page(self, offset: int, count: int) -> list[int]:
+        """Return the numbers of `count` reports from `offset` on, ascending."""
+        rows = self._database.read(
+            "SELECT report_no FROM reports ORDER BY report_no LIMIT $count OFFSET $offset",
+            {"count": count, "offset": offset},
+        )
+        return [no for (no,) in rows]
+
+    def numbers_of(self, report_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the numbers of the reports of these identifiers, ascending; unknown ones are left out."""
+        arrays = self._database.read_arrays(
+            "SELECT report_no FROM reports WHERE report_id IN (SELECT unnest($ids)) ORDER BY report_no",
+            {"ids": list(report_ids)},
+        )
+        return np.asarray(arrays["report_no"], dtype=np.int64)
 
     def read(self, numbers: Sequence[int]) -> list[StoredReport]:
         """Return reports by number, ascending; numbers that are gone are left out."""

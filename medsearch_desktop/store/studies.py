@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from medsearch_desktop.records import PlacedImage
 from medsearch_desktop.store.database import Database, disk_path, stored_path
 
 
@@ -92,6 +94,14 @@ class ImageFile:
     kind: str
 
 
+# `w` names the images that are wanted and the report that each is shown with.
+_PLACED = """
+SELECT image_id, w.report_id, root, path, i.modality, view_position, body_part
+FROM w JOIN images i USING (image_no) JOIN series se USING (series_uid) JOIN files f USING (path)
+ORDER BY w.report_no, series_number, i.series_uid, instance_number, frame, image_no
+"""
+
+
 class Studies:
     """Reads studies and their labels; safe to use from several threads."""
 
@@ -152,6 +162,26 @@ class Studies:
         )
         return next((ImageFile(image, disk_path(path), *rest) for image, path, *rest in rows), None)
 
+    def placed_images(self, image_ids: Sequence[str]) -> list[PlacedImage]:
+        """Return images by identifier, each with the first report of its study; unknown ones are left out."""
+        rows = self._read(
+            "WITH these AS (SELECT image_no, study_uid FROM images WHERE image_id IN (SELECT unnest($ids))),"
+            " firsts AS (SELECT study_uid, min(report_no) AS report_no, arg_min(report_id, report_no) AS report_id"
+            "  FROM reports SEMI JOIN these USING (study_uid) GROUP BY study_uid),"
+            f" w AS (SELECT image_no, report_no, report_id FROM these LEFT JOIN firsts USING (study_uid)) {_PLACED}",
+            ids=list(image_ids),
+        )
+        return [_placed(row) for row in rows]
+
+    def images_of_reports(self, report_ids: Sequence[str]) -> list[PlacedImage]:
+        """Return the images of the studies of reports, report by report, in the order of series and instance."""
+        rows = self._read(
+            "WITH w AS (SELECT image_no, report_no, report_id FROM reports JOIN images USING (study_uid)"
+            f" WHERE report_id IN (SELECT unnest($ids))) {_PLACED}",
+            ids=list(report_ids),
+        )
+        return [_placed(row) for row in rows]
+
     def paths_of_root(self, root: str) -> list[str] | None:
         """Return the known files of an ingested folder or file, None where it was never ingested."""
         if not self._read("SELECT 1 FROM roots WHERE path = $root", root=stored_path(root)):
@@ -181,3 +211,8 @@ class Studies:
 
     def _read(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return self._database.read(sql, parameters)
+
+
+def _placed(row: tuple[Any, ...]) -> PlacedImage:
+    image_id, report_id, root, path, *told = row
+    return PlacedImage(image_id, report_id, disk_path(root), disk_path(path), *told)

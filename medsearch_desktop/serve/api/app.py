@@ -1,4 +1,4 @@
-"""The application: routes under /api, errors as JSON, the guard before all of it."""
+"""The application: routes under /api, /graphql, errors as JSON, the guard before all of it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
 from medsearch_desktop.serve.errors import error_json, status_of
+from medsearch_desktop.serve.graphql import graphql_routes
 from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 
@@ -60,6 +61,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
     app.include_router(api)
+    app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)
     app.add_exception_handler(RequestValidationError, _malformed)
