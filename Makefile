@@ -12,7 +12,7 @@ BUILD := $(if $(filter 1,$(NODE)),$(PAGES))
 SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/pictures -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval clean
+.PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,10 @@ train-ner: install ## train the recogniser of diseases and drugs (minutes): CORP
 
 bench-retrieval: export ## measure how well the model retrieves: FILMS=folder of the training films
 	$(BIN)/python models/evaluate.py $(FILMS) --output bench-results/retrieval.json
+
+bench-language: install ## measure findings, codes, the recogniser and speed: CORPORA=folder of BC5CDR and NCBI-disease
+	$(BIN)/python -m tests.benchmarks language
+	PYTHONPATH=models:. $(BIN)/python -m ner test $(CORPORA)
 
 clean: ## remove what the other targets made, except downloads
 	rm -rf .venv ui/node_modules medsearch_desktop/serve/static demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache
