@@ -29,6 +29,8 @@ HEAVY = (
     "pydantic",
     "uvicorn",
     "psutil",
+    "webview",
+    "PySide6",
 )
 
 

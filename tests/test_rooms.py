@@ -59,6 +59,8 @@ SOLE_IMPORTERS = {
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
     "uvicorn": "serve/server.py",
+    "webview": "serve/window.py",
+    "PySide6": "serve/window.py",
 }
 
 
