@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from medsearch_desktop.errors import MedSearchError, ServeError
 from medsearch_desktop.serve.geometry import SMALLEST, Area, Geometry, geometry_file
 from medsearch_desktop.serve.owner import Owner, RemoteLibrary, ask_owner, find_owner
+from medsearch_desktop.serve.security import LOGIN
 
 TITLE = "MedSearch Desktop"
 _LIBRARY_PAGE = "/library"
@@ -37,7 +38,7 @@ _OF_THE_PAGE = ("blob:", "data:")
 _FLAGS = (
     "--no-proxy-server",
     # No name is looked up: the server is known by its number.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE ::1",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-domain-reliability",
@@ -90,6 +91,7 @@ class _Session:
     def __init__(self, window: Any, owner: Owner, geometry: Geometry) -> None:
         self.over = threading.Event()
         self.error: ServeError | None = None
+        self._up = threading.Event()
         self._window = window
         self._owner = owner
         self._parent = os.getppid()
@@ -101,7 +103,9 @@ class _Session:
         # The only one of them that comes before the window has gone, and in the thread that may ask it.
         events.closing += self._measure
         if sys.platform == "linux":
-            events.before_show += lambda: _confine(window, owner.url)
+            events.before_show += lambda: _confine(window, owner.url, on_loaded=self._came_up)
+        else:
+            events.loaded += lambda: self._came_up(True)
 
     def leave_by_signal(self, _signal: int, _frame: FrameType | None) -> None:
         """Have the window closed as its user would close it."""
@@ -112,7 +116,7 @@ class _Session:
         waited = 0.0
         while not self.over.wait(_SECONDS_BETWEEN_LOOKS):
             waited += _SECONDS_BETWEEN_LOOKS
-            if not self._window.events.loaded.is_set() and waited > _SECONDS_TO_LOAD:
+            if not self._up.is_set() and waited > _SECONDS_TO_LOAD:
                 self.error = ServeError(f"the page did not come up within {_SECONDS_TO_LOAD:g} seconds")
                 break
             # Whoever opened it is not there to close it either when it was killed.
@@ -123,6 +127,14 @@ class _Session:
     def keep(self) -> None:
         """Remember size and place for the next window."""
         self._geometry.write(geometry_file())
+
+    def _came_up(self, well: bool) -> None:
+        if well:
+            self._up.set()
+        elif not self._up.is_set():
+            # Better no window than one with the engine's own page about an error.
+            self.error = ServeError("the page did not come up")
+            self.over.set()
 
     def _measure(self) -> None:
         if sys.platform == "linux":
@@ -196,7 +208,7 @@ def _place(geometry: Geometry, screens: list[Area]) -> dict[str, int]:
     return {"x": geometry.x - corner.x, "y": geometry.y - corner.y}
 
 
-def _confine(window: Any, url: str) -> None:
+def _confine(window: Any, url: str, *, on_loaded: Callable[[bool], None]) -> None:
     """Let the engine load what our own server answers, and nothing else: no page, picture or frame of another."""
     from PySide6.QtWebEngineCore import QWebEngineUrlRequestInterceptor
 
@@ -212,11 +224,16 @@ def _confine(window: Any, url: str) -> None:
         else:
             request.reject()
 
+    def tell(well: bool) -> None:
+        # A login address that is refused answers too, and stays where it is.
+        on_loaded(well and view.webview.page().url().path() != LOGIN)
+
     view = window.native
     # Qt does not keep it alive; the window does.
     view.fence = Fence()
     view.profile.setUrlRequestInterceptor(view.fence)
     view.webview.page().navigationRequested.connect(decide)
+    view.webview.page().loadFinished.connect(tell)
 
 
 def is_own(address: str, url: str) -> bool:
