@@ -297,7 +297,7 @@ def _app(options: argparse.Namespace) -> int:
     if options.attach:
         from medsearch_desktop.serve.window import open_window
 
-        return open_window(config.library_path)
+        open_window(config.library_path)
     from medsearch_desktop.serve.desktop import run_app
 
     return run_app(config, as_json=options.json)

@@ -34,6 +34,7 @@ INSTALL = "pip install 'medsearch-desktop[desktop]'"
 # What the window's process has to be able to import, by the system it is on.
 _PACKAGES = {"linux": ("webview", "qtpy", "PySide6.QtWebEngineWidgets")}
 _SECONDS_TO_CLOSE = 15.0
+_SECONDS_TO_TELL = 2.0
 # Beside our own line, what Chromium and Qt say before they end the process.
 _TELLING = (":FATAL:", "could not connect to display", "no Qt platform plugin")
 
@@ -190,23 +191,31 @@ class _Display:
                 errors="replace",
             )
         self._tell("window", "")
-        why = ""
-        assert child.stderr is not None
-        with child.stderr as lines:
-            for line in lines:
-                if line.startswith("medsearch: "):
-                    why = line.removeprefix("medsearch: ").strip()
-                elif not why and any(mark in line for mark in _TELLING):
-                    why = line.rpartition("] ")[2].strip()
+        told: list[str] = []
+        reader = threading.Thread(target=_note, args=(child, told), name="window", daemon=True)
+        reader.start()
         status = child.wait()
+        # Processes of an engine that was killed may hold the pipe for longer than anybody wants to wait.
+        reader.join(_SECONDS_TO_TELL)
         with self._lock:
             if status == 0 or self._ending:
                 return None
-        return Obstacle(why or f"its process ended by {_named(status)}")
+        return Obstacle(told[-1] if told else f"its process ended by {_named(status)}")
 
     def _tell(self, shown: str, why: str) -> None:
         if self._as_json:
             print(json.dumps({"library": str(self._library), "shown": shown, "why": why}), flush=True)
+
+
+def _note(child: subprocess.Popen[str], told: list[str]) -> None:
+    """Read what a window's process says to its end; add why it failed to `told`, what it says itself last."""
+    assert child.stderr is not None
+    with child.stderr as lines:
+        for line in lines:
+            if line.startswith("medsearch: "):
+                told.append(line.removeprefix("medsearch: ").strip())
+            elif not told and any(mark in line for mark in _TELLING):
+                told.append(line.rpartition("] ")[2].strip())
 
 
 def _announce_and_open(running: Running) -> None:

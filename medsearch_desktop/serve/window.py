@@ -46,11 +46,11 @@ _FLAGS = (
 )
 
 
-def open_window(library: Path) -> int:
-    """Show a window onto the process that owns `library` until it is closed or that process ends; return 0.
+def open_window(library: Path) -> NoReturn:
+    """Show a window onto the process that owns `library` until it is closed or that process ends, and end this one.
 
-    Runs in the main thread. Its size and place are kept. Raises ServeError where nobody owns the library, the
-    engine cannot be loaded, or the page does not come up.
+    Runs in the main thread. Its size and place are kept. The exit status is 1 where the page does not come up.
+    Raises ServeError where nobody owns the library or the engine cannot be loaded.
     """
     owner, remote = find_owner(library), ask_owner(library)
     if owner is None or remote is None:
@@ -81,8 +81,9 @@ def open_window(library: Path) -> int:
         signal.signal(signal.SIGTERM, before)
     session.keep()
     if session.error is not None:
-        raise session.error
-    return 0
+        print(f"medsearch: {session.error}", file=sys.stderr, flush=True)
+    # Threads of pywebview wait without end for what a script in the closed page would have answered.
+    os._exit(1 if session.error is not None else 0)
 
 
 class _Session:
