@@ -164,7 +164,7 @@ def test_the_window_comes_back_where_it_was(screen: Screen, made: Path) -> None:
         until(lambda: shows_pages(screen))
         picture = screen.picture()
         window.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     # Nothing manages windows on this screen: what no window covers is black.
     rows, columns = np.nonzero(picture.any(axis=2))
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (300, 200, 1200, 800)
@@ -208,7 +208,7 @@ def test_closing_the_window_parks_an_ingest(screen: Screen, tmp_path: Path) -> N
             client.post("/api/jobs", json={"paths": [str(source)]}).raise_for_status()
             until(lambda: (client.get("/api/jobs").json()["jobs"][0]["progress"] or {}).get("settled"))
         window.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     with open_library(tmp_path / "library") as library:
@@ -231,7 +231,7 @@ def test_a_window_that_crashes_takes_nothing_along(screen: Screen, made: Path) -
         assert [json.loads(process.stdout.readline())["shown"] for _ in range(2)] == ["window", "browser"]
         assert RemoteLibrary(owner).answers()
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 HOSTILE = """
