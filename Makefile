@@ -5,6 +5,9 @@ DEMO ?= demo-library
 FILMS ?= ../shared/data/cxr
 CORPORA ?= ../shared/data/ner
 STAMP := .venv/.installed
+# The window's engine is large: it is fetched where there is a screen to show it on.
+SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
+DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint bench export train train-ner bench-retrieval clean
@@ -20,7 +23,11 @@ $(STAMP): pyproject.toml models/manifest.json
 
 install: $(STAMP) ## make .venv with the program and its development tools
 
-demo: install ## build the demo library and ask it two questions
+$(DESKTOP_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,desktop]'
+	touch $@
+
+demo: install $(if $(SCREEN),$(DESKTOP_STAMP)) ## build the demo library, ask it two questions, and open it in a window
 	$(BIN)/medsearch demo --library $(DEMO)
 
 test: install ## run the whole test suite
