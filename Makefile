@@ -10,6 +10,9 @@ PAGES := medsearch_desktop/serve/static/index.html
 NODE := $(shell node -p 'const [a, b] = process.versions.node.split("."); +(a > 20 || (a == 20 && b >= 19))' 2>/dev/null)
 BUILD := $(if $(filter 1,$(NODE)),$(PAGES))
 SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/pictures -prune -o -type f -print)
+# The window's engine is large: it is fetched where there is a screen to show it on.
+SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
+DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval bench-language clean
@@ -29,7 +32,11 @@ install: $(STAMP) $(BUILD) ## make .venv with the program and its development to
 $(PAGES): $(SOURCES)
 	cd ui && npm ci --no-audit --no-fund && npm run build
 
-demo: install ## build the demo library and ask it two questions
+$(DESKTOP_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,desktop]'
+	touch $@
+
+demo: install $(if $(SCREEN),$(DESKTOP_STAMP)) ## build the demo library, ask it two questions, and open it in a window
 	$(BIN)/medsearch demo --library $(DEMO)
 
 test: install ## run the whole test suite

@@ -31,6 +31,8 @@ HEAVY = (
     "psutil",
     "ariadne",
     "graphql",
+    "webview",
+    "PySide6",
 )
 
 

@@ -60,6 +60,8 @@ SOLE_IMPORTERS = {
     "striprtf": "report/markup.py",
     "uvicorn": "serve/server.py",
     "ariadne": "serve/graphql.py",
+    "webview": "serve/window.py",
+    "PySide6": "serve/window.py",
 }
 
 

@@ -115,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
     serve.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen at (%(default)s)")
 
+    serve.add_argument("--open", action="store_true", help="open it in your browser, which is then logged in")
+
+    app = command("app", _app, "show the library in a window of its own, or in your browser where there can be none")
+    # The window's own process, which `app` starts.
+    app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
+
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 
@@ -144,7 +150,17 @@ def _region(text: str) -> tuple[int, int, int, int]:
 def _demo(options: argparse.Namespace) -> int:
     from medsearch_desktop.serve.tour import run_demo
 
-    return run_demo(config_of(options), studies=options.studies, as_json=options.json)
+    config = config_of(options)
+    status = run_demo(config, studies=options.studies, as_json=options.json)
+    if status or options.no_window or options.json:
+        return status
+    from medsearch_desktop.serve.desktop import run_app, why_no_window
+
+    if (obstacle := why_no_window()) is not None:
+        print(f"No window is opened: {obstacle}.")
+        return 0
+    print("\nThe window opens; close it to end. --no-window leaves it out.", flush=True)
+    return run_app(config)
 
 
 def _ingest(options: argparse.Namespace) -> int:
@@ -266,10 +282,25 @@ def _embed(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.open:
+        from medsearch_desktop.serve.desktop import serve_and_open
+
+        return serve_and_open(config_of(options), port=options.port, host=options.host)
     from medsearch_desktop.serve.server import serve
 
     serve(config_of(options), port=options.port, host=options.host)
     return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    config = config_of(options)
+    if options.attach:
+        from medsearch_desktop.serve.window import open_window
+
+        open_window(config.library_path)
+    from medsearch_desktop.serve.desktop import run_app
+
+    return run_app(config, as_json=options.json)
 
 
 def _failures(options: argparse.Namespace) -> int:

@@ -142,6 +142,14 @@ class RemoteLibrary:
             return False
         return True
 
+    def login_address(self) -> str:
+        """Return an address that logs one browser window in, once, within a minute."""
+        return f"{self._owner.url}{self._ask('POST', '/api/login')['path']}"
+
+    def begin_ingest(self, paths: Iterable[str]) -> None:
+        """Have the owner ingest absolute paths, and do not wait for it. Raises as the owner's route does."""
+        self._ask("POST", "/api/jobs", body={"paths": list(paths)})
+
     def search(
         self, query: str, *, k: int = 10, offset: int = 0, sort: str = "score", with_facets: bool = False
     ) -> SearchAnswer:

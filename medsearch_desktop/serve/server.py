@@ -11,10 +11,11 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import uvicorn
 
@@ -33,8 +34,25 @@ _SECONDS_TO_END = 5
 _MOST_CONNECTIONS = 200
 
 
-def serve(config: Config, *, port: int = 0, host: str = LOOPBACK, out: TextIO = sys.stdout) -> None:
-    """Own the library and answer until SIGTERM or SIGINT; when ready print one line, {"url", "token"}, to `out`.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers: its library's folder, its address, its secrets, and `end`, which any thread may call."""
+
+    library: Path
+    url: str
+    security: Security
+    end: Callable[[], None]
+
+
+def announce(running: Running) -> None:
+    """Print the one line that says where a server is, {"url", "token"}."""
+    print(json.dumps({"url": running.url, "token": running.security.token}), flush=True)
+
+
+def serve(
+    config: Config, *, port: int = 0, host: str = LOOPBACK, on_ready: Callable[[Running], None] = announce
+) -> None:
+    """Own the library and answer until SIGTERM, SIGINT or `Running.end`; `on_ready` is called once, and has to return.
 
     `port` 0 takes any that is free. With another `host` than a loopback address, machines that reach it can
     ask too, with the token and without encryption; this machine's own programs use loopback all the same.
@@ -51,7 +69,7 @@ def serve(config: Config, *, port: int = 0, host: str = LOOPBACK, out: TextIO = 
             owner = Owner.of_this_process(f"http://{LOOPBACK}:{port}", security.token)
             owner.write(library.path)
             try:
-                _run(library, security, sockets, ready=json.dumps({"url": url, "token": security.token}), out=out)
+                _run(library, security, sockets, url=url, on_ready=on_ready)
             finally:
                 owner.remove(library.path)
     finally:
@@ -62,15 +80,14 @@ def serve(config: Config, *, port: int = 0, host: str = LOOPBACK, out: TextIO = 
 class _Server(uvicorn.Server):
     """uvicorn, which says when it is ready and leaves the signals to us."""
 
-    def __init__(self, config: uvicorn.Config, *, ready: str, out: TextIO) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
-        self._out = out
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer and say so."""
         await super().startup(sockets=sockets)
-        print(self._ready, file=self._out, flush=True)
+        self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -78,7 +95,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _run(library: Library, security: Security, sockets: list[socket.socket], *, ready: str, out: TextIO) -> None:
+def _run(
+    library: Library,
+    security: Security,
+    sockets: list[socket.socket],
+    *,
+    url: str,
+    on_ready: Callable[[Running], None],
+) -> None:
     jobs = Jobs(library)
     try:
         settings = uvicorn.Config(
@@ -95,13 +119,16 @@ def _run(library: Library, security: Security, sockets: list[socket.socket], *, 
             limit_concurrency=_MOST_CONNECTIONS,
             h11_max_incomplete_event_size=64 << 10,
         )
-        server = _Server(settings, ready=ready, out=out)
+        server = _Server(settings, lambda: on_ready(Running(library.path, url, security, end)))
 
-        def end(_signal: int, _frame: FrameType | None) -> None:
+        def end() -> None:
             server.should_exit = True
             jobs.begin_closing()
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+        def end_by_signal(_signal: int, _frame: FrameType | None) -> None:
+            end()
+
+        before = {number: signal.signal(number, end_by_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             asyncio.run(server.serve(sockets=sockets))
         finally:

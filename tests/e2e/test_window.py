@@ -1,0 +1,334 @@
+"""The real window: pywebview with its engine on a screen of Xvfb, the real server, a small library."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from makers import write_department
+from PIL import Image
+from servers import local_server
+
+from medsearch_desktop.library import open_library
+from medsearch_desktop.serve.api.pages import BUILT, INDEX
+from medsearch_desktop.serve.geometry import geometry_file
+from medsearch_desktop.serve.owner import Owner, RemoteLibrary, find_owner
+
+WIDTH, HEIGHT = 1400, 1000
+PATIENCE_SECONDS = 90.0
+GRAB = """
+import sys
+from PySide6.QtGui import QGuiApplication
+app = QGuiApplication(sys.argv[:1])
+sys.exit(not app.primaryScreen().grabWindow(0).save(sys.argv[1]))
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the screen is one of Xvfb; run it on Linux"),
+    pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no screen to show it on: `apt-get install xvfb`"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("PySide6") is None or importlib.util.find_spec("webview") is None,
+        reason="no window's engine: pip install 'medsearch-desktop[desktop]'",
+    ),
+]
+needs_pages = pytest.mark.skipif(
+    not (BUILT / INDEX).is_file(), reason="the browser interface is not built: run `make ui`"
+)
+
+
+@dataclass
+class Screen:
+    """A screen of its own, and a picture of what is on it."""
+
+    folder: Path
+
+    def picture(self) -> np.ndarray:
+        """Return what is on it now: (rows, columns, 3) in 8 bit."""
+        path = self.folder / "screen.png"
+        subprocess.run([sys.executable, "-c", GRAB, str(path)], check=True, capture_output=True, timeout=60)
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture
+def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as process:
+        os.close(write)
+        with os.fdopen(read) as numbers:
+            monkeypatch.setenv("DISPLAY", f":{numbers.readline().strip()}")
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
+        # A browser in the window's place would be a failure that nobody sees.
+        monkeypatch.setenv("BROWSER", "false %s")
+        if os.geteuid() == 0:
+            monkeypatch.setenv("QTWEBENGINE_DISABLE_SANDBOX", "1")
+        try:
+            yield Screen(tmp_path)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `medsearch app` until the end of the block."""
+    command = [sys.executable, "-m", "medsearch_desktop", "app", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=60)
+
+
+def until(look: Callable[[], Any]) -> Any:
+    """Return the first true value of `look`."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (found := look()):
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.3)
+    return found
+
+
+def window_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return the process of the window that a `medsearch app` has opened."""
+    return until(lambda: next(iter(psutil.Process(process.pid).children()), None))
+
+
+def shows_pages(screen: Screen) -> bool:
+    """Whether films are on the screen, among all else: our pages are of few colours, films of many greys."""
+    picture = screen.picture()
+    grey = picture[(picture.max(axis=2) - picture.min(axis=2)) < 2][:, 0]
+    return len(np.unique(grey)) > 100
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("window")
+    with open_library(folder / "library", create=True) as library:
+        library.ingest([write_department(folder / "source", studies=6)])
+    return folder / "library"
+
+
+@needs_pages
+def test_the_window_shows_the_library_and_closes_well(screen: Screen, made: Path) -> None:
+    with program("--json", "--library", made) as process:
+        window = window_of(process)
+        until(lambda: shows_pages(screen))
+        listening = [
+            each
+            for part in [psutil.Process(process.pid), window, *window.children(recursive=True)]
+            for each in part.net_connections("inet")
+            if each.status == psutil.CONN_LISTEN
+        ]
+        # The server's, and none of the engine's for a debugger.
+        assert [each.laddr.ip for each in listening] == ["127.0.0.1"]
+        window.terminate()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert [json.loads(line)["shown"] for line in out.splitlines()] == ["window"]
+    assert err == ""
+    assert find_owner(made) is None
+    row = json.loads(geometry_file().read_text())
+    assert (row["width"], row["height"], row["maximized"]) == (1280, 860, False)
+
+
+@needs_pages
+def test_the_window_comes_back_where_it_was(screen: Screen, made: Path) -> None:
+    file = geometry_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    row = {"width": 900, "height": 600, "x": 300, "y": 200, "maximized": False}
+    file.write_text(json.dumps(row))
+    with program("--library", made) as process:
+        window = window_of(process)
+        until(lambda: shows_pages(screen))
+        picture = screen.picture()
+        window.terminate()
+        assert process.wait(120) == 0
+    # Nothing manages windows on this screen: what no window covers is black.
+    rows, columns = np.nonzero(picture.any(axis=2))
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (300, 200, 1200, 800)
+    assert json.loads(file.read_text()) == row
+
+
+@needs_pages
+def test_a_second_one_is_a_window_onto_the_first(screen: Screen, made: Path) -> None:
+    with program("--library", made) as first:
+        window_of(first)
+        owner = until(lambda: find_owner(made))
+        with program("--library", made) as second:
+            other = window_of(second)
+            until(lambda: shows_pages(screen))
+            assert find_owner(made) == owner
+            assert owner.pid == first.pid
+            # Closing the second leaves the first alone.
+            other.terminate()
+            assert second.wait(60) == 0
+            assert RemoteLibrary(owner).answers()
+        with program("--library", made) as third:
+            window_of(third)
+            until(lambda: shows_pages(screen))
+            first.send_signal(signal.SIGTERM)
+            assert first.wait(60) == 0
+            # A window whose server has gone goes too.
+            assert third.wait(60) == 0
+    assert find_owner(made) is None
+
+
+@needs_pages
+def test_closing_the_window_parks_an_ingest(screen: Screen, tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=40)
+    with program("--library", tmp_path / "library") as process:
+        window = window_of(process)
+        owner = until(lambda: find_owner(tmp_path / "library"))
+        until(RemoteLibrary(owner).answers)
+        until(lambda: screen.picture().any())
+        headers = {"Authorization": f"Bearer {owner.token}"}
+        with httpx.Client(base_url=owner.url, headers=headers, timeout=60, trust_env=False) as client:
+            client.post("/api/jobs", json={"paths": [str(source)]}).raise_for_status()
+            until(lambda: (client.get("/api/jobs").json()["jobs"][0]["progress"] or {}).get("settled"))
+        window.terminate()
+        assert process.wait(120) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    with open_library(tmp_path / "library") as library:
+        kept = library.totals()
+        assert 0 < kept.files < 120
+        assert library.vectors.count == kept.vectors == kept.images
+        library.ingest([source])
+        assert library.totals().images == 80
+
+
+@needs_pages
+def test_a_window_that_crashes_takes_nothing_along(screen: Screen, made: Path) -> None:
+    with program("--json", "--library", made) as process:
+        window = window_of(process)
+        until(lambda: shows_pages(screen))
+        owner = find_owner(made)
+        assert owner is not None
+        window.kill()
+        assert process.stdout is not None
+        assert [json.loads(process.stdout.readline())["shown"] for _ in range(2)] == ["window", "browser"]
+        assert RemoteLibrary(owner).answers()
+        process.terminate()
+        assert process.wait(120) == 0
+
+
+HOSTILE = """
+const other = 'http://127.0.0.1:PORT';
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const attempts = [
+  () => window.open(other + '/open'),
+  () => {
+    for (const target of ['_blank', '_top', '_self']) {
+      const link = document.createElement('a');
+      Object.assign(link, { href: other + '/link', target });
+      document.body.append(link);
+      link.click();
+    }
+  },
+  () => { new Image().src = other + '/picture'; },
+  () => fetch(other + '/fetch').catch(() => {}),
+  () => {
+    const frame = document.createElement('iframe');
+    frame.src = other + '/frame';
+    document.body.append(frame);
+  },
+  () => { location.href = other + '/gone'; },
+  () => { location.href = 'file:///etc/hostname'; },
+  () => window.pywebview._jsApiCallback('__class__.__base__.__subclasses__', [], '1'),
+];
+async function run() {
+  await wait(2000);
+  for (const attempt of attempts) {
+    attempt();
+    await wait(300);
+  }
+  const status = await fetch('/api/status');
+  const bare = Object.keys(window.pywebview.api).length === 0;
+  document.body.className = status.ok && bare ? 'well' : 'bad';
+}
+run();
+"""
+
+
+def test_a_page_goes_nowhere_else_and_reaches_nothing(screen: Screen, made: Path, tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    with (
+        open_library(made) as library,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        port = other.getsockname()[1]
+        (pages / "app.js").write_text(HOSTILE.replace("PORT", str(port)))
+        (pages / "app.css").write_text(".well { background: rgb(0, 128, 0); } .bad { background: rgb(128, 0, 0); }")
+        (pages / INDEX).write_text(
+            '<!doctype html><link rel="stylesheet" href="/app.css"><body><script src="/app.js"></script>'
+        )
+        with local_server(library, pages=pages) as local:
+            Owner.of_this_process(f"http://127.0.0.1:{local.port}", local.security.token).write(made)
+            try:
+                with program("--attach", "--library", made) as window:
+                    colours = until(
+                        lambda: (
+                            {(0, 128, 0), (128, 0, 0)}
+                            & {tuple(int(part) for part in screen.picture()[HEIGHT // 2, WIDTH // 2])}
+                        )
+                    )
+                    assert colours == {(0, 128, 0)}
+                    window.terminate()
+                    assert window.wait(60) == 0
+            finally:
+                (made / "owner.json").unlink()
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
+def test_a_page_that_does_not_come_up_is_told(screen: Screen, made: Path) -> None:
+    """The login address answers, but its server goes away before the window asks for the page."""
+    answers = threading.Event()
+
+    def answer_once_and_go(listener: socket.socket) -> None:
+        body = b'{"jobs": [], "path": "/login?ticket=x"}'
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        listener.close()
+        answers.set()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    Owner.of_this_process(f"http://127.0.0.1:{listener.getsockname()[1]}", "token").write(made)
+    thread = threading.Thread(target=answer_once_and_go, args=(listener,))
+    thread.start()
+    try:
+        with program("--attach", "--library", made) as window:
+            _, err = window.communicate(timeout=PATIENCE_SECONDS)
+            assert window.returncode == 1
+            assert err.splitlines()[-1] == "medsearch: the page did not come up"
+        thread.join(10)
+        assert answers.is_set()
+    finally:
+        (made / "owner.json").unlink()
