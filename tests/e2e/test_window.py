@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from medsearch_desktop.serve.api.pages import BUILT, INDEX
 from medsearch_desktop.serve.geometry import geometry_file
 from medsearch_desktop.serve.owner import Owner, RemoteLibrary, find_owner
 
+ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1400, 1000
 PATIENCE_SECONDS = 90.0
 GRAB = """
@@ -38,6 +40,26 @@ import sys
 from PySide6.QtGui import QGuiApplication
 app = QGuiApplication(sys.argv[:1])
 sys.exit(not app.primaryScreen().grabWindow(0).save(sys.argv[1]))
+"""
+# What a hand does: `x,y` is a click there, all else the name of a key.
+HAND = """
+import ctypes, sys, time
+x11, xtst = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXtst.so.6")
+x11.XOpenDisplay.restype = ctypes.c_void_p
+x11.XStringToKeysym.restype = ctypes.c_ulong
+display = ctypes.c_void_p(x11.XOpenDisplay(None))
+for act in sys.argv[1:]:
+    if "," in act:
+        xtst.XTestFakeMotionEvent(display, -1, *map(int, act.split(",")), 0)
+        press, code = xtst.XTestFakeButtonEvent, 1
+    else:
+        keysym = ctypes.c_ulong(x11.XStringToKeysym(act.encode()))
+        press, code = xtst.XTestFakeKeyEvent, x11.XKeysymToKeycode(display, keysym)
+    for down in (1, 0):
+        press(display, code, down, 0)
+        x11.XFlush(display)
+        time.sleep(0.2)
+    time.sleep(1)
 """
 
 pytestmark = [
@@ -66,6 +88,11 @@ class Screen:
         subprocess.run([sys.executable, "-c", GRAB, str(path)], check=True, capture_output=True, timeout=60)
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def hand(*acts: str) -> None:
+    """Click at places and press keys on the screen."""
+    subprocess.run([sys.executable, "-c", HAND, *acts], check=True, timeout=60)
 
 
 @pytest.fixture
@@ -217,6 +244,30 @@ def test_closing_the_window_parks_an_ingest(screen: Screen, tmp_path: Path) -> N
         assert library.vectors.count == kept.vectors == kept.images
         library.ingest([source])
         assert library.totals().images == 80
+
+
+@needs_pages
+@pytest.mark.skipif(find_library("Xtst") is None, reason="no hand to press keys: `apt-get install libxtst6`")
+def test_the_menu_adds_a_folder_and_closes(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_department(tmp_path / "source", studies=2)
+    file = geometry_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"width": 900, "height": 600, "x": 100, "y": 100, "maximized": False}))
+    menu = "130,109"
+    # The dialog begins there, and takes it when it is told no other.
+    monkeypatch.chdir(source)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with program("--library", tmp_path / "library") as process:
+        window_of(process)
+        until(lambda: len(np.unique(screen.picture().reshape(-1, 3), axis=0)) > 50)
+        owner = find_owner(tmp_path / "library")
+        assert owner is not None
+        hand(menu, "Down", "Return", "Return")
+        until(lambda: RemoteLibrary(owner).search("").total == 2)
+        hand(menu, "Up", "Return")
+        assert process.wait(120) == 0
+    with open_library(tmp_path / "library") as library:
+        assert library.holdings.sources() == [(str(source), True, 6)]
 
 
 @needs_pages
