@@ -31,6 +31,8 @@ GRAPH_BREADTH_BUILD = 200
 GATHER_BELOW = 0.3
 # Share of rows whose image is gone at which the files are written anew.
 COMPACT_ABOVE = 0.2
+# Of a page of answers at most, scores are computed once more, in double precision: 1,000 take some 5 ms.
+_RECOMPUTED = 1000
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -191,18 +193,17 @@ class VectorIndex:
                 return self._among(query, k, allowed)
             graph = self._load_graph()
             if graph is None:
-                return self._best(np.arange(self._sidecar.rows), self._vectors @ query, k)
+                return self._best(query, np.arange(self._sidecar.rows), self._vectors @ query, k)
             near = self._graph_rows(graph, query, k)
             tail = np.arange(self._sidecar.graph_rows, self._sidecar.rows)
             rows = np.concatenate([near, tail])
-            return self._best(rows, self._vectors[rows] @ query, k)
+            return self._best(query, rows, self._vectors[rows] @ query, k)
 
     def exact(self, query: Vectors, k: int) -> tuple[Numbers, Vectors]:
         """Return what `search` would with no graph: the yardstick of its recall."""
         with self._lock:
-            return self._best(
-                np.arange(self._sidecar.rows), self._vectors @ np.ascontiguousarray(query, dtype=np.float32), k
-            )
+            query = np.ascontiguousarray(query, dtype=np.float32)
+            return self._best(query, np.arange(self._sidecar.rows), self._vectors @ query, k)
 
     def vectors_of(self, numbers: Numbers) -> Vectors:
         """Return the vectors of `numbers`, in that order, shape (n, dim); raises KeyError for one not held."""
@@ -252,12 +253,12 @@ class VectorIndex:
         rows = self._rows_of(allowed)
         rows = np.unique(rows[rows >= 0])
         if len(rows) > GATHER_BELOW * self._sidecar.rows:
-            return self._best(rows, (self._vectors @ query)[rows], k)
+            return self._best(query, rows, (self._vectors @ query)[rows], k)
         # In blocks that stay in the processor's cache: half the time of one large copy.
         scores = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), 256):
             scores[start : start + 256] = self._vectors[rows[start : start + 256]] @ query
-        return self._best(rows, scores, k)
+        return self._best(query, rows, scores, k)
 
     def _graph_rows(self, graph: Any, query: Vectors, k: int) -> NDArray[np.int64]:
         # Rows of images that are gone stay in the graph until it is written anew: ask for that many more.
@@ -266,16 +267,21 @@ class VectorIndex:
         labels, _ = graph.knn_query(query[None], k=want, num_threads=1)
         return cast(NDArray[np.int64], labels[0].astype(np.int64))
 
-    def _best(self, rows: NDArray[np.int64], scores: Vectors, k: int) -> tuple[Numbers, Vectors]:
+    def _best(self, query: Vectors, rows: NDArray[np.int64], scores: Vectors, k: int) -> tuple[Numbers, Vectors]:
         numbers = self._numbers[rows]
         if self._dead:
             alive = ~np.isin(numbers, self._sidecar.dead)
-            numbers, scores = numbers[alive], scores[alive]
+            numbers, rows, scores = numbers[alive], rows[alive], scores[alive]
         if k < len(scores):
             # All that tie with the k-th are kept, so that the order among them is by number.
             floor = np.partition(scores, len(scores) - k)[len(scores) - k]
             kept = scores >= floor
-            numbers, scores = numbers[kept], scores[kept]
+            numbers, rows, scores = numbers[kept], rows[kept], scores[kept]
+        if len(rows) <= _RECOMPUTED:
+            # The last digits of a product in single precision depend on how many rows it has and where they lie in
+            # memory: the same question would have other scores in another process.
+            products = self._vectors[rows].astype(np.float64) * query.astype(np.float64)
+            scores = products.sum(axis=1).astype(np.float32)
         order = np.lexsort((numbers, -scores))[:k]
         return np.asarray(numbers[order]), np.asarray(scores[order])
 

@@ -143,13 +143,3 @@ def test_a_missing_source_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "simple-icd-10-cm: is not installed" in done.stderr
     assert "pip install 'medsearch-desktop[terminology]'" in done.stderr
-
-
-def test_reading_reports_does_not_load_the_base() -> None:
-    code = (
-        "from medsearch_desktop.report.reader import ReportReader\n"
-        "from medsearch_desktop.report import terminology\n"
-        "ReportReader().read('IMPRESSION: Left rib fracture.', report_id='r')\n"
-        "assert terminology.load_base.cache_info().misses == 0\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -47,6 +47,25 @@ def test_exact_search_is_brute_force(tmp_path: Path) -> None:
         assert np.all(np.diff(scores) <= 0)
 
 
+def test_scores_do_not_depend_on_how_they_were_found(tmp_path: Path) -> None:
+    vectors, numbers = unit(3000, seed=1), np.arange(3000)
+    whole, graph = open_index(tmp_path / "whole"), open_index(tmp_path / "graph", exact_below=500)
+    for index in (whole, graph):
+        index.update(numbers, vectors, removed=NONE, watermark=1)
+    graph.extend_graph()
+    for query in unit(20, seed=2):
+        found, scores = whole.search(query, 10)
+        right = (vectors[found].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+        assert np.array_equal(scores, right.astype(np.float32))
+        for allowed in (found, numbers[::2], numbers):
+            again = dict(zip(*(part.tolist() for part in whole.search(query, 10, allowed=allowed)), strict=True))
+            assert all(again.get(number, score) == score for number, score in zip(found, scores, strict=True))
+        near = dict(zip(*(part.tolist() for part in graph.search(query, 10)), strict=True))
+        shared = near.keys() & set(found.tolist())
+        assert len(shared) >= 8
+        assert all(near[number] == score for number, score in zip(found, scores, strict=True) if number in shared)
+
+
 def test_it_survives_closing(tmp_path: Path) -> None:
     vectors = unit(50, seed=1)
     open_index(tmp_path).update(np.arange(50), vectors, removed=NONE, watermark=9)

@@ -43,7 +43,7 @@ def page_routes(folder: Path = BUILT) -> APIRouter:
     @router.get("/{name:path}")
     def page(name: str, request: Request) -> Response:
         room, _, _ = name.partition("/")
-        if room in _OTHER_ROOMS:
+        if room in _OTHER_ROOMS or ".." in PurePosixPath(name).parts:
             raise NotFoundError("there is no such route", remedy="See /api/openapi.json")
         suffix = PurePosixPath(name).suffix
         if name not in files and room != "assets" and suffix not in _MEDIA:
