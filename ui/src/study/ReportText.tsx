@@ -7,6 +7,7 @@ import { Modal, ModalOverlay } from 'react-aria-components/Modal';
 
 import { post } from '../api/client';
 import type { Assertion, Entity, Report } from '../api/records';
+import { Facts } from '../parts/Facts';
 import { ErrorMessage } from '../parts/Message';
 import { ASSERTION_MARKS, ASSERTION_NAMES, ASSERTIONS, lookOf, signOf } from '../parts/mention';
 import { pieces } from '../text/spans';
@@ -134,14 +135,7 @@ function Evidence({ entity, report }: { entity: Entity | null; report: Report })
         </span>
       </h3>
       <dl>
-        {rows
-          .filter(([, value]) => value !== '')
-          .map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
+        <Facts rows={rows} />
         {entity.alternatives.length > 0 && (
           <div>
             <dt>Runners-up</dt>

@@ -6,6 +6,7 @@ import { Button } from 'react-aria-components/Button';
 import { post } from '../api/client';
 import { study as studyOf } from '../api/queries';
 import type { Label, Study, StudyImage } from '../api/records';
+import { Facts } from '../parts/Facts';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { Thumbnail } from '../parts/Thumbnail';
 import { ReportText } from './ReportText';
@@ -121,14 +122,7 @@ function Metadata({ study }: { study: Study }) {
     <details className="metadata">
       <summary>Header</summary>
       <dl>
-        {rows
-          .filter(([, value]) => value !== '')
-          .map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
+        <Facts rows={rows} />
       </dl>
     </details>
   );
