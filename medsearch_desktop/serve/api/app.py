@@ -22,6 +22,7 @@ from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
+from medsearch_desktop.serve.deadline import Deadline
 from medsearch_desktop.serve.errors import error_json, status_of
 from medsearch_desktop.serve.graphql import graphql_routes
 from medsearch_desktop.serve.jobs import Jobs
@@ -67,7 +68,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _internal)
-    return Guard(app, security)
+    return Guard(Deadline(app, seconds=library.config.max_answer_seconds), security)
 
 
 async def _told(_: Request, error: Exception) -> Json:

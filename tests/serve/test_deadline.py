@@ -1,0 +1,82 @@
+"""A question that takes too long is refused in time; the server goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Local, local_server
+
+from medsearch_desktop.library import Library, open_library
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with open_library(tmp_path / "library", create=True, max_answer_seconds=1.0) as library:
+        yield library
+
+
+@pytest.fixture
+def served(library: Library) -> Iterator[Local]:
+    with local_server(library) as local:
+        yield local
+
+
+def test_a_question_that_takes_too_long_is_told_so(served: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def facets(*_: Any) -> dict[str, Any]:
+        release.wait(30)
+        ended.set()
+        return {}
+
+    monkeypatch.setattr(served.library, "facets", facets)
+    answer = served.client.get("/api/facets", params={"q": "effusion"})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["kind"] == "slow"
+    assert "max_answer_seconds" in answer.json()["error"]["remedy"]
+    assert "content-security-policy" in answer.headers
+    # Others are answered meanwhile, and the same connection takes the next question.
+    assert served.client.get("/api/search", params={"facets": False}).status_code == 200
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(10)
+    assert served.client.get("/api/facets").json() == {}
+
+
+def test_what_fails_after_the_deadline_disturbs_nobody(
+    served: Local, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    release, words = threading.Event(), "Doe^John"
+
+    def facets(*_: Any) -> dict[str, Any]:
+        release.wait(30)
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(served.library, "facets", facets)
+    assert served.client.get("/api/facets").status_code == 503
+    release.set()
+    assert served.client.get("/api/status").status_code == 200
+    assert "Doe" not in "".join(capfd.readouterr())
+
+
+def test_what_changes_something_is_waited_for(served: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+
+    def label(*_: Any) -> None:
+        done.wait(1.5)
+        done.set()
+
+    monkeypatch.setattr(served.library, "label", label)
+    body = {"target_kind": "study", "target_id": "1.2.3", "label": "teaching"}
+    assert served.client.post("/api/labels", json=body).status_code == 200
+    assert done.is_set()
+
+
+def test_a_quick_failure_is_still_its_own_error(served: Local) -> None:
+    answer = served.client.get("/api/search", params={"q": "view:("})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["kind"] == "query"
