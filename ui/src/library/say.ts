@@ -2,6 +2,7 @@
 
 import type { Job } from '../api/records';
 
+const COUNTS = ['indexed', 'updated', 'unchanged', 'removed', 'duplicates', 'failed'] as const;
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
 export function bytes(count: number): string {
@@ -30,10 +31,8 @@ export function standing(job: Job): string {
   }
   if (job.error !== null) return [job.error.item, job.error.message, job.error.remedy].filter(Boolean).join(': ');
   if (job.summary !== null) {
-    const parts = ['indexed', 'updated', 'unchanged', 'removed', 'duplicates', 'failed']
-      .map((name) => [name, job.summary?.[name]] as const)
-      .filter(([, count]) => typeof count === 'number' && count > 0)
-      .map(([name, count]) => `${String(count)} ${name}`);
+    const { summary } = job;
+    const parts = COUNTS.filter((name) => summary[name] > 0).map((name) => `${summary[name]} ${name}`);
     return parts.join(', ') || 'nothing to do';
   }
   return job.state;
