@@ -451,6 +451,10 @@ class Library:
                     thumbnail=str(self.thumbnails.path(row.image_id)),
                     impression=card.impression if card else "",
                     expected=share,
+                    patient_sex=card.patient_sex if card else "",
+                    patient_age=card.patient_age if card else None,
+                    modalities=card.modalities if card else (),
+                    study_description=card.study_description if card else "",
                 )
             )
         shares = [hit.expected for hit in hits if hit.expected is not None]
@@ -543,6 +547,10 @@ class Library:
                     shares=parts,
                     study_date=card.study_date,
                     patient_id=card.patient_id,
+                    patient_sex=card.patient_sex,
+                    patient_age=card.patient_age,
+                    modalities=card.modalities,
+                    study_description=card.study_description,
                 )
             )
         return tuple(hits)

@@ -83,7 +83,7 @@ def status_routes(library: Library, security: Security) -> APIRouter:
         library.use_model(choice.model_id, background=True)
         return Json(_switch(library), 202)
 
-    @router.post("/models/cancel", responses=example({"switch": {**_SWITCH, "running": False}}, model=models.SwitchAnswer))
+    @router.post("/models/cancel", responses=example({"switch": _SWITCH}, model=models.SwitchAnswer))
     def cancel() -> Json:
         """Stop a change of model; the same change goes on from there later."""
         if library.switch is not None:

@@ -993,6 +993,23 @@ export interface components {
              * @default
              */
             patient_id: string;
+            /**
+             * Patient Sex
+             * @default
+             */
+            patient_sex: string;
+            /** Patient Age */
+            patient_age: number | null;
+            /**
+             * Modalities
+             * @default []
+             */
+            modalities: string[];
+            /**
+             * Study Description
+             * @default
+             */
+            study_description: string;
         };
         /**
          * IngestSummary
@@ -1760,6 +1777,7 @@ export interface components {
          *
          *     `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
          *     a finding in common with the query: None where the match meter has not been measured.
+         *     `modalities` are those of its whole study.
          */
         VisualHit: {
             /** Image Id */
@@ -1799,6 +1817,23 @@ export interface components {
             impression: string;
             /** Expected */
             expected: number | null;
+            /**
+             * Patient Sex
+             * @default
+             */
+            patient_sex: string;
+            /** Patient Age */
+            patient_age: number | null;
+            /**
+             * Modalities
+             * @default []
+             */
+            modalities: string[];
+            /**
+             * Study Description
+             * @default
+             */
+            study_description: string;
         };
     };
     responses: never;
@@ -3238,7 +3273,7 @@ export interface operations {
                      * @example {
                      *       "switch": {
                      *         "model_id": "other",
-                     *         "running": false,
+                     *         "running": true,
                      *         "progress": {
                      *           "stage": "embedding",
                      *           "model_id": "other",
