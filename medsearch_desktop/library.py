@@ -262,9 +262,7 @@ class Library:
                 return summary
             return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
         finally:
-            # Corrections that were made meanwhile, of reports that may have been read anew without them.
-            now = self._review.corrections.holding()
-            self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
+            self._catch_up_with_corrections(held)
             self.refresh()
             # Minutes for a large library; whoever stops waits for no more than what is in hand.
             if not stop.is_set():
@@ -284,10 +282,12 @@ class Library:
         With `dry_run` nothing is written. May be interrupted at any moment and run again: it goes on
         with what is left. `on_report` is told (done, total) now and then.
         """
+        held = self._review.corrections.holding()
         try:
             return self._review.reread(dry_run=dry_run, everything=everything, on_report=on_report)
         finally:
             if not dry_run:
+                self._catch_up_with_corrections(held)
                 self.refresh()
 
     def correct(
@@ -599,6 +599,11 @@ class Library:
                 on_event(IngestEvent("vector", total=event.total, settled=event.settled, seconds=seconds))
 
         return self._embeddings.catch_up(tell, stop=stop)
+
+    def _catch_up_with_corrections(self, held: dict[str, tuple[Correction, ...]]) -> None:
+        # Corrections that were made meanwhile, of reports that may have been read anew without them.
+        now = self._review.corrections.holding()
+        self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)

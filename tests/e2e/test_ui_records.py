@@ -26,5 +26,11 @@ def test_the_types_are_those_of_the_description() -> None:
     npm = shutil.which("npm")
     if npm is None or not (UI / "node_modules" / "openapi-typescript").is_dir():
         pytest.skip("the interface's tools are not installed; `make ui` installs them where Node is")
-    done = subprocess.run([npm, "--offline", "--no-update-notifier", "run", "types:check"], cwd=UI, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [npm, "--offline", "--no-update-notifier", "run", "types:check"],
+        cwd=UI,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"run `make types`: {done.stdout}{done.stderr}"

@@ -95,7 +95,7 @@ def described() -> Description:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     folder = tmp_path_factory.mktemp("openapi")
-    source = write_department(folder / "source", studies=4)
+    source = write_department(folder / "source", studies=24, size=64)
     (source / "broken.dcm").write_bytes(b"no DICOM at all")
     with open_library(folder / "library", create=True) as library:
         library.ingest([source])
@@ -150,7 +150,7 @@ def test_every_route_answers_as_it_is_described(
     assert get(client, "/api/complete", q="mod")["completions"]
     assert get(client, "/api/similar", image=FIRST)["hits"]
     film = Path(server.library.holdings.image_file(FIRST).path).read_bytes()
-    assert client.post("/api/similar", content=film, params={"k": 2, "roi": "0,0,50,50"}).status_code == 200
+    assert client.post("/api/similar", content=film, params={"k": 2, "roi": "0,0,40,40"}).status_code == 200
     # Studies, corrections, labels
     label = {"target_kind": "study", "target_id": STUDY, "label": "teaching"}
     post(client, "/api/labels", **label)
@@ -168,12 +168,16 @@ def test_every_route_answers_as_it_is_described(
     retried = follow(client, described, post(client, "/api/failures/retry", 202))
     get(client, f"/api/jobs/{retried['job_id']}")
     post(client, f"/api/jobs/{retried['job_id']}/cancel")
+    server.library._database.write("UPDATE entities SET assertion = 'family', title = '' WHERE text ILIKE '%effusion%'")
+    again = follow(client, described, post(client, "/api/reports/reprocess", 202, everything=True))
+    assert again["summary"]["reports"][0]["changes"]
+    assert follow(client, described, post(client, "/api/model/calibrate", 202))["summary"]["scores"]
     gone = tmp_path / "gone"
     gone.mkdir()
     (gone / "cut.dcm").write_bytes(film[:200])
     begun = follow(client, described, post(client, "/api/jobs", 202, paths=[str(gone)]))
     assert begun["summary"]["failures"]
-    assert len(get(client, "/api/jobs")["jobs"]) == 3
+    assert len(get(client, "/api/jobs")["jobs"]) == 5
     post(client, "/api/sources/remove", path=str(gone))
     # The library
     assert post(client, "/api/models/cancel")["switch"] is None
@@ -185,6 +189,7 @@ def test_every_route_answers_as_it_is_described(
     assert {model["role"] for model in get(client, "/api/models")["models"]} == {"in use", "kept"}
     post(client, "/api/models/use", 202, model_id=server.library.models()[1].model_id)
     assert post(client, "/api/models/cancel")["switch"]
+    assert get(client, "/api/doctor")["checks"]
     post(client, "/api/login")
     missing = described.json_routes() - described.seen
     assert missing == set()

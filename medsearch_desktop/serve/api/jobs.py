@@ -1,4 +1,4 @@
-"""Ingests as jobs: begin, watch, stop; what failed; the folders that a library is made of."""
+"""Jobs: begin, watch, stop; what an ingest failed at; the folders that a library is made of."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ _JOB = {
     "state": "running",
     "paths": ["/archive"],
     "metadata_only": False,
+    "dry_run": False,
+    "everything": False,
     "created": 1774000000.0,
     "started": 1774000000.1,
     "ended": 0.0,
@@ -43,6 +45,8 @@ _JOB = {
     "summary": None,
     "error": None,
 }
+_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "progress": None}
+_CALIBRATION = {**_REREADING, "kind": "calibrate"}
 _FAILURES = {"total": 1, "failures": [{"path": "/archive/a.dcm", "reason": "is cut off"}], "next": ""}
 _SOURCES = {"sources": [{"path": "/archive", "online": True, "files": 24}]}
 _EVENT = {"schema": {"$ref": "#/components/schemas/Job"}}
@@ -63,6 +67,13 @@ class SourcePath(BaseModel):
     """One folder that was ingested, as the list of sources names it."""
 
     path: Place
+
+
+class Rereading(BaseModel):
+    """How stored reports are to be read again; a dry run changes nothing."""
+
+    dry_run: bool = False
+    everything: bool = Field(False, description="Those too that the present pipeline has read.")
 
 
 def job_routes(library: Library, jobs: Jobs) -> APIRouter:
@@ -115,6 +126,16 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         """Try every file again that could not be indexed, as a job."""
         return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
 
+    @router.post("/reports/reprocess", status_code=202, responses={202: example(_REREADING, model=models.Job)[200]})
+    def reprocess(how: Rereading) -> Json:
+        """Read reports again that an earlier release has read, as a job; the same again goes on where it stopped."""
+        return Json(job_json(jobs.submit(JobKind.REPROCESS, dry_run=how.dry_run, everything=how.everything)), 202)
+
+    @router.post("/model/calibrate", status_code=202, responses={202: example(_CALIBRATION, model=models.Job)[200]})
+    def calibrate() -> Json:
+        """Measure the match meter of the model in use by the library's reports, as a job of a minute at most."""
+        return Json(job_json(jobs.submit(JobKind.CALIBRATE)), 202)
+
     @router.get("/sources", responses=example(_SOURCES, model=models.SourceList))
     def sources() -> Json:
         """List the folders that were ingested, and whether they are there. Ingesting another adds it."""
@@ -125,7 +146,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
     def remove(source: SourcePath) -> Json:
         """Forget a folder: its records go, its files stay as they are."""
         if any(job.state not in ENDED for job in jobs.all()):
-            raise RequestError("an ingest is under way", remedy="Cancel it, or wait until it has ended")
+            raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
         return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
     return router
@@ -145,13 +166,22 @@ def job_json(job: Job) -> dict[str, Any]:
         "state": state,
         "paths": job.paths,
         "metadata_only": job.metadata_only,
+        "dry_run": job.dry_run,
+        "everything": job.everything,
         "created": job.created,
         "started": job.started,
         "ended": job.ended,
         "progress": progress,
-        "summary": job.summary.as_json() if job.summary is not None else None,
+        "summary": _summary(job),
         "error": error_json(job.error)["error"] if job.error is not None else None,
     }
+
+
+def _summary(job: Job) -> dict[str, Any] | None:
+    if job.summary is None:
+        return None
+    row = job.summary.as_json()
+    return {**row, "changed_reports": job.changed_reports} if job.kind is JobKind.REPROCESS else row
 
 
 async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:

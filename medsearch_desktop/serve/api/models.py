@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from medsearch_desktop import records
+from medsearch_desktop.doctor import Check
 from medsearch_desktop.records import (
     Assertion,
     Attribute,
@@ -20,10 +21,12 @@ from medsearch_desktop.records import (
     Category,
     Certainty,
     Code,
+    EntityChange,
     Facet,
     Failure,
     Hit,
     IngestEvent,
+    MatchCurve,
     ModelRole,
     Section,
     SwitchEvent,
@@ -262,12 +265,16 @@ class Labels(Answer):
     labels: list[LabelCount]
 
 
-# Ingests
+# Jobs
 
 
 @dataclass(config=_WHOLE, frozen=True)
 class Progress(IngestEvent):
-    """How far an ingest is; `left` counts files, `rate` is in files a second, `seconds` since the start."""
+    """How far a job is.
+
+    `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
+    in "report". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+    """
 
     left: int = 0
     rate: float = 0.0
@@ -292,19 +299,52 @@ class IngestSummary(Answer):
     caught_up: int
 
 
+class ReportChanges(Answer):
+    """What reading a report again changes in it."""
+
+    report_id: str
+    changes: list[EntityChange]
+
+
+class RereadSummary(Answer):
+    """What reading reports again changed, or would change in a dry run.
+
+    `read` were read again, `current` had been read by this pipeline already. `added`, `removed` and `changed` count
+    mentions, `fields` the changed ones by field; `reports` are the first of `changed_reports`.
+    """
+
+    pipeline_version: str
+    dry_run: bool
+    read: int
+    current: int
+    added: int
+    removed: int
+    changed: int
+    fields: dict[str, int]
+    reports: list[ReportChanges]
+    seconds: float
+    changed_reports: int
+
+
 class Job(Answer):
-    """One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`."""
+    """One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
+
+    The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
+    MatchCurve. `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again.
+    """
 
     job_id: str
     kind: JobKind
     state: JobState
     paths: list[str]
     metadata_only: bool
+    dry_run: bool
+    everything: bool
     created: float
     started: float
     ended: float
     progress: Progress | None
-    summary: IngestSummary | None
+    summary: IngestSummary | RereadSummary | MatchCurve | None
     error: ErrorBody | None
 
 
@@ -435,6 +475,13 @@ class ModelList(Answer):
     models: list[Model]
     problems: list[ErrorBody]
     switch: Switch | None
+
+
+class Checks(Answer):
+    """The doctor's page; `ok` is false where any check is a "failure", and true of "ok" and "warning"."""
+
+    ok: bool
+    checks: list[Check]
 
 
 class Login(Answer):

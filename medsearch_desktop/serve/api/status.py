@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from medsearch_desktop import __version__
+from medsearch_desktop.doctor import checks_json, examine
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.registry import list_all
@@ -31,6 +33,7 @@ _STATUS = {
 }
 _MODEL = {"model_id": "densenet121-cxr1-128", "role": "in use", "vectors": 16, "registered": True}
 _MODELS = {"models": [_MODEL], "problems": [], "switch": None}
+_CHECK = {"name": "text index", "state": "ok", "seen": "8 entries, as many as the database has", "remedy": ""}
 _PROGRESS = {"stage": "embedding", "model_id": "other", "total": 16, "settled": 4, "images": 4, "seconds": 0.2}
 _SWITCH = {"model_id": "other", "running": True, "progress": _PROGRESS, "summary": None, "error": None}
 
@@ -44,6 +47,7 @@ class Choice(BaseModel):
 def status_routes(library: Library, security: Security) -> APIRouter:
     """Return the routes of the library itself, its models, and logging in."""
     router = APIRouter(tags=["library"])
+    examining = threading.Lock()
 
     @router.get("/status", responses=example(_STATUS, model=models.Status))
     def status() -> Json:
@@ -89,6 +93,13 @@ def status_routes(library: Library, security: Security) -> APIRouter:
         if library.switch is not None:
             library.switch.cancel()
         return Json({"switch": _switch(library)})
+
+    @router.get("/doctor", responses=example({"ok": True, "checks": [_CHECK]}, model=models.Checks))
+    def doctor() -> Json:
+        """Examine decoders, models, language, indexes, permissions and sockets, as `medsearch doctor` does."""
+        # It loads models and measures engines, which two at once would spoil.
+        with examining:
+            return Json(checks_json(examine(library.config, library=library)))
 
     @router.post("/login", responses=example({"path": "/login?ticket=..."}, model=models.Login))
     def login() -> Json:

@@ -400,6 +400,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/reports/reprocess": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reprocess
+         * @description Read reports again that an earlier release has read, as a job; the same again goes on where it stopped.
+         */
+        post: operations["reprocess_api_reports_reprocess_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/model/calibrate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Calibrate
+         * @description Measure the match meter of the model in use by the library's reports, as a job of a minute at most.
+         */
+        post: operations["calibrate_api_model_calibrate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/sources": {
         parameters: {
             query?: never;
@@ -520,6 +560,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Doctor
+         * @description Examine decoders, models, language, indexes, permissions and sockets, as `medsearch doctor` does.
+         */
+        get: operations["doctor_api_doctor_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/login": {
         parameters: {
             query?: never;
@@ -596,6 +656,33 @@ export interface components {
          * @enum {string}
          */
         Certainty: "certain" | "probable" | "possible";
+        /**
+         * Check
+         * @description One line of the page: what was looked at, how it is, what was seen, what to do.
+         */
+        Check: {
+            /** Name */
+            name: string;
+            /** State */
+            state: string;
+            /** Seen */
+            seen: string;
+            /**
+             * Remedy
+             * @default
+             */
+            remedy: string;
+        };
+        /**
+         * Checks
+         * @description The doctor's page; `ok` is false where any check is a "failure", and true of "ok" and "warning".
+         */
+        Checks: {
+            /** Ok */
+            ok: boolean;
+            /** Checks */
+            checks: components["schemas"]["Check"][];
+        };
         /**
          * Choice
          * @description The model that a library is to use.
@@ -796,6 +883,31 @@ export interface components {
              * @default -1
              */
             sentence_end: number;
+        };
+        /**
+         * EntityChange
+         * @description One mention that reading again changes.
+         *
+         *     `kind` is "added", "removed" or "changed"; then `fields` holds (before, after) by the field's name.
+         */
+        EntityChange: {
+            /** Kind */
+            kind: string;
+            /** Text */
+            text: string;
+            /** Start */
+            start: number;
+            /** End */
+            end: number;
+            /** Finding */
+            finding: string;
+            /** Fields */
+            fields: {
+                [key: string]: [
+                    string,
+                    string
+                ];
+            };
         };
         /**
          * ErrorAnswer
@@ -1048,6 +1160,9 @@ export interface components {
         /**
          * Job
          * @description One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
+         *
+         *     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
+         *     MatchCurve. `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again.
          */
         Job: {
             /** Job Id */
@@ -1058,6 +1173,10 @@ export interface components {
             paths: string[];
             /** Metadata Only */
             metadata_only: boolean;
+            /** Dry Run */
+            dry_run: boolean;
+            /** Everything */
+            everything: boolean;
             /** Created */
             created: number;
             /** Started */
@@ -1065,7 +1184,8 @@ export interface components {
             /** Ended */
             ended: number;
             progress: components["schemas"]["Progress"] | null;
-            summary: components["schemas"]["IngestSummary"] | null;
+            /** Summary */
+            summary: components["schemas"]["IngestSummary"] | components["schemas"]["RereadSummary"] | components["schemas"]["MatchCurve"] | null;
             error: components["schemas"]["ErrorBody"] | null;
         };
         /**
@@ -1073,7 +1193,7 @@ export interface components {
          * @description What a job does.
          * @enum {string}
          */
-        JobKind: "ingest" | "retry";
+        JobKind: "ingest" | "retry" | "calibrate" | "reprocess";
         /**
          * JobList
          * @description The jobs of this launch, the oldest first.
@@ -1128,6 +1248,56 @@ export interface components {
         Login: {
             /** Path */
             path: string;
+        };
+        /**
+         * MatchCurve
+         * @description How often images at a given cosine have a finding in common: what the match meter measured.
+         *
+         *     `scores` (cosines) ascends and `precision` with it: linear between knots, flat above the last, and
+         *     below the first it falls to `chance`, the share among random pairs of other patients, at
+         *     `chance_score`, the mean cosine of these.
+         *     `errors` are the standard errors of `precision`, `pairs` the numbers of pairs behind each knot.
+         *     `images` counts the vectors of the model when it was measured, `labelled` those with a report,
+         *     `queries` those that asked.
+         *     `reliability` holds (expected, observed, pairs) of queries that had no part in what was expected
+         *     of them, by rising score, and `calibration_error` the mean distance of the two.
+         */
+        MatchCurve: {
+            /** Model Id */
+            model_id: string;
+            /** Scores */
+            scores: number[];
+            /** Precision */
+            precision: number[];
+            /** Errors */
+            errors: number[];
+            /** Pairs */
+            pairs: number[];
+            /** Chance */
+            chance: number;
+            /** Chance Score */
+            chance_score: number;
+            /** Queries */
+            queries: number;
+            /** Images */
+            images: number;
+            /** Labelled */
+            labelled: number;
+            /**
+             * Measured
+             * Format: date
+             */
+            measured: string;
+            /** Pipeline Version */
+            pipeline_version: string;
+            /** Calibration Error */
+            calibration_error: number;
+            /** Reliability */
+            reliability: [
+                number,
+                number,
+                number
+            ][];
         };
         /**
          * Model
@@ -1283,7 +1453,10 @@ export interface components {
         };
         /**
          * Progress
-         * @description How far an ingest is; `left` counts files, `rate` is in files a second, `seconds` since the start.
+         * @description How far a job is.
+         *
+         *     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
+         *     in "report". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
          */
         Progress: {
             /** Stage */
@@ -1362,6 +1535,16 @@ export interface components {
             pipeline_version: string;
         };
         /**
+         * ReportChanges
+         * @description What reading a report again changes in it.
+         */
+        ReportChanges: {
+            /** Report Id */
+            report_id: string;
+            /** Changes */
+            changes: components["schemas"]["EntityChange"][];
+        };
+        /**
          * ReportEntity
          * @description One mention of a report, as `Entity`, with its attributes by kind as well.
          *
@@ -1417,6 +1600,56 @@ export interface components {
             sentence_start: number;
             /** Sentence End */
             sentence_end: number;
+        };
+        /**
+         * RereadSummary
+         * @description What reading reports again changed, or would change in a dry run.
+         *
+         *     `read` were read again, `current` had been read by this pipeline already. `added`, `removed` and `changed` count
+         *     mentions, `fields` the changed ones by field; `reports` are the first of `changed_reports`.
+         */
+        RereadSummary: {
+            /** Pipeline Version */
+            pipeline_version: string;
+            /** Dry Run */
+            dry_run: boolean;
+            /** Read */
+            read: number;
+            /** Current */
+            current: number;
+            /** Added */
+            added: number;
+            /** Removed */
+            removed: number;
+            /** Changed */
+            changed: number;
+            /** Fields */
+            fields: {
+                [key: string]: number;
+            };
+            /** Reports */
+            reports: components["schemas"]["ReportChanges"][];
+            /** Seconds */
+            seconds: number;
+            /** Changed Reports */
+            changed_reports: number;
+        };
+        /**
+         * Rereading
+         * @description How stored reports are to be read again; a dry run changes nothing.
+         */
+        Rereading: {
+            /**
+             * Dry Run
+             * @default false
+             */
+            dry_run?: boolean;
+            /**
+             * Everything
+             * @description Those too that the present pipeline has read.
+             * @default false
+             */
+            everything?: boolean;
         };
         /**
          * SearchPage
@@ -2710,6 +2943,8 @@ export interface operations {
                      *             "/archive"
                      *           ],
                      *           "metadata_only": false,
+                     *           "dry_run": false,
+                     *           "everything": false,
                      *           "created": 1774000000,
                      *           "started": 1774000000.1,
                      *           "ended": 0,
@@ -2768,6 +3003,8 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
                      *       "created": 1774000000,
                      *       "started": 1774000000.1,
                      *       "ended": 0,
@@ -2822,6 +3059,8 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
                      *       "created": 1774000000,
                      *       "started": 1774000000.1,
                      *       "ended": 0,
@@ -2907,6 +3146,8 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
                      *       "created": 1774000000,
                      *       "started": 1774000000.1,
                      *       "ended": 0,
@@ -3005,6 +3246,8 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
                      *       "created": 1774000000,
                      *       "started": 1774000000.1,
                      *       "ended": 0,
@@ -3017,6 +3260,96 @@ export interface operations {
                      *         "images": 5,
                      *         "rate": 21.5
                      *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    reprocess_api_reports_reprocess_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Rereading"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *       "kind": "reprocess",
+                     *       "state": "waiting",
+                     *       "paths": [],
+                     *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
+                     *       "created": 1774000000,
+                     *       "started": 1774000000.1,
+                     *       "ended": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    calibrate_api_model_calibrate_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *       "kind": "calibrate",
+                     *       "state": "waiting",
+                     *       "paths": [],
+                     *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
+                     *       "created": 1774000000,
+                     *       "started": 1774000000.1,
+                     *       "ended": 0
                      *     }
                      */
                     "application/json": components["schemas"]["Job"];
@@ -3286,6 +3619,48 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["SwitchAnswer"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    doctor_api_doctor_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ok": true,
+                     *       "checks": [
+                     *         {
+                     *           "name": "text index",
+                     *           "state": "ok",
+                     *           "seen": "8 entries, as many as the database has",
+                     *           "remedy": ""
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Checks"];
                 };
             };
             /** @description What went wrong */
