@@ -52,8 +52,8 @@ check: lint test ## run what continuous integration runs
 ui: $(PAGES) ## build the browser interface into the package (needs Node 20.19 or newer)
 
 ui-check: $(STAMP) ui ## types, lint and tests of the browser interface; fails when `make types` is due
-	$(BIN)/python -m medsearch_desktop.serve.api.openapi | cmp - ui/openapi.json
-	cd ui && npm run types:check && npm run lint && npm test
+	$(BIN)/python -m medsearch_desktop.serve.api.openapi | cmp - ui/openapi.json || (echo "ui/openapi.json is not current: make types"; exit 1)
+	cd ui && (npm run types:check || (echo "src/api/schema.ts is not current: make types"; exit 1)) && npm run lint && npm test
 
 types: $(STAMP) ## write the description of the interface, and of it the types of the browser interface
 	$(BIN)/python -m medsearch_desktop.serve.api.openapi > ui/openapi.json

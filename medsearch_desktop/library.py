@@ -603,7 +603,8 @@ class Library:
     def _catch_up_with_corrections(self, held: dict[str, tuple[Correction, ...]]) -> None:
         # Corrections that were made meanwhile, of reports that may have been read anew without them.
         now = self._review.corrections.holding()
-        self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
+        if changed := {name for name in {*held, *now} if held.get(name) != now.get(name)}:
+            self._review.apply(changed)
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from medsearch_desktop.errors import RequestError, SourceError
 from medsearch_desktop.library import Library
-from medsearch_desktop.serve.api import models
+from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Count, Cursor, Json, example
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.errors import error_json
@@ -127,8 +127,9 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
 
     @router.post("/reports/reprocess", status_code=202, responses={202: example(_REREADING, model=models.Job)[200]})
-    def reprocess(how: Rereading) -> Json:
+    def reprocess(how: Rereading | None = None) -> Json:
         """Read reports again that an earlier release has read, as a job; the same again goes on where it stopped."""
+        how = how or Rereading()
         return Json(job_json(jobs.submit(JobKind.REPROCESS, dry_run=how.dry_run, everything=how.everything)), 202)
 
     @router.post("/model/calibrate", status_code=202, responses={202: example(_CALIBRATION, model=models.Job)[200]})

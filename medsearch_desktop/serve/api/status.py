@@ -15,7 +15,7 @@ from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.registry import list_all
 from medsearch_desktop.report.terminology import read_header, shipped_path
-from medsearch_desktop.serve.api import models
+from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Json, example
 from medsearch_desktop.serve.errors import error_json
 from medsearch_desktop.serve.security import Security

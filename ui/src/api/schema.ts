@@ -3283,9 +3283,9 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
-                "application/json": components["schemas"]["Rereading"];
+                "application/json": components["schemas"]["Rereading"] | null;
             };
         };
         responses: {
