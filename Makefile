@@ -15,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval bench-language clean
+.PHONY: help install demo test check lint ui ui-check types bench export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,8 +51,13 @@ check: lint test ## run what continuous integration runs
 
 ui: $(PAGES) ## build the browser interface into the package (needs Node 20.19 or newer)
 
-ui-check: ui ## types, lint and tests of the browser interface
-	cd ui && npm run lint && npm test
+ui-check: $(STAMP) ui ## types, lint and tests of the browser interface; fails when `make types` is due
+	$(BIN)/python -m medsearch_desktop.serve.api.openapi | cmp - ui/openapi.json || (echo "ui/openapi.json is not current: make types"; exit 1)
+	cd ui && (npm run types:check || (echo "src/api/schema.ts is not current: make types"; exit 1)) && npm run lint && npm test
+
+types: $(STAMP) ## write the description of the interface, and of it the types of the browser interface
+	$(BIN)/python -m medsearch_desktop.serve.api.openapi > ui/openapi.json
+	cd ui && (test -d node_modules || npm ci --no-audit --no-fund) && npm run types
 
 bench: export ## measure: every figure of README's table
 	$(BIN)/python -m tests.benchmarks

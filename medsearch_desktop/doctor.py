@@ -6,13 +6,15 @@ Each check does a small piece of the real work and says what it saw.
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import math
 import platform
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -41,8 +43,11 @@ class Check:
     remedy: str = ""
 
 
-def examine(config: Config) -> list[Check]:
-    """Run all checks and return their outcomes; none raises."""
+def examine(config: Config, *, library: Library | None = None) -> list[Check]:
+    """Run all checks and return their outcomes; none raises.
+
+    Whoever owns the library, and so may have sockets of this machine, gives it.
+    """
     checks: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("program", _program),
         ("decoders", _decoders),
@@ -50,8 +55,8 @@ def examine(config: Config) -> list[Check]:
         ("engine", lambda: _engines(Workbench(config))),
         ("language", lambda: _language(Workbench(config))),
         ("disk", lambda: _disk(config)),
-        ("library", lambda: _library(config)),
-        ("network", _network),
+        ("library", lambda: _library(config) if library is None else _contents(library)),
+        ("network", lambda: _network(serving=library is not None)),
     ]
     found = []
     for name, check in checks:
@@ -62,6 +67,11 @@ def examine(config: Config) -> list[Check]:
         except MedSearchError as error:
             found.append(Check(name, FAILURE, str(error), error.remedy))
     return found
+
+
+def checks_json(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the object that `medsearch doctor --json` prints."""
+    return {"ok": all(check.state != FAILURE for check in checks), "checks": [asdict(check) for check in checks]}
 
 
 def _program() -> Iterator[Check]:
@@ -144,29 +154,33 @@ def _library(config: Config) -> Iterator[Check]:
         yield Check("library", OK, f"none yet at {path}", "`medsearch ingest FOLDER` makes one")
         return
     with library:
-        totals = library.totals()
-        yield Check(
-            "library",
-            OK,
-            f"{path}: {totals.images} images, {totals.reports} reports, {totals.studies} studies,"
-            f" {totals.patients} patients, {totals.failures} failures",
-        )
-        for name, held, expected in (
-            ("image index", library.vectors.count, library.catalogue.vector_count(library.model_id)),
-            ("text index", library.fulltext.document_count, library.catalogue.document_count()),
-        ):
-            if held == expected:
-                yield Check(name, OK, f"{held} entries, as many as the database has")
-            else:
-                yield Check(
-                    name,
-                    FAILURE,
-                    f"{held} entries, the database has {expected}",
-                    f"Remove {path / 'indexes'}: it is made anew",
-                )
-        yield from _library_model(library)
-        for root, online, _ in library.catalogue.roots():
-            yield Check("folder", OK if online else WARNING, f"{root} is {'there' if online else 'offline'}")
+        yield from _contents(library)
+
+
+def _contents(library: Library) -> Iterator[Check]:
+    path, totals = library.path, library.totals()
+    yield Check(
+        "library",
+        OK,
+        f"{path}: {totals.images} images, {totals.reports} reports, {totals.studies} studies,"
+        f" {totals.patients} patients, {totals.failures} failures",
+    )
+    for name, held, expected in (
+        ("image index", library.vectors.count, library.catalogue.vector_count(library.model_id)),
+        ("text index", library.fulltext.document_count, library.catalogue.document_count()),
+    ):
+        if held == expected:
+            yield Check(name, OK, f"{held} entries, as many as the database has")
+        else:
+            yield Check(
+                name,
+                FAILURE,
+                f"{held} entries, the database has {expected}",
+                f"Remove {path / 'indexes'}: it is made anew",
+            )
+    yield from _library_model(library)
+    for root, online, _ in library.catalogue.roots():
+        yield Check("folder", OK if online else WARNING, f"{root} is {'there' if online else 'offline'}")
     for file, most in ((path, 0o700), (path / "library.duckdb", 0o600), (path / MARKER, 0o600)):
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & ~most and sys.platform != "win32":
@@ -212,9 +226,19 @@ def _library_model(library: Library) -> Iterator[Check]:
         yield Check("match meter", OK, f"measured {curve.measured} by {curve.queries} images, {accuracy}")
 
 
-def _network() -> Iterator[Check]:
+def _network(*, serving: bool) -> Iterator[Check]:
     own = [c for c in psutil.Process().net_connections("inet") if c.status != psutil.CONN_NONE]
-    if own:
-        yield Check("network", WARNING, f"{len(own)} sockets are open in this process, which needs none")
-    else:
+    if not own:
         yield Check("network", OK, "no socket is open in this process; sync is not configured")
+    elif not serving:
+        yield Check("network", WARNING, f"{len(own)} sockets are open in this process, which needs none")
+    elif away := [c for c in own if any(not _of_this_machine(end.ip) for end in (c.laddr, c.raddr) if end)]:
+        yield Check("network", WARNING, f"{len(away)} of {len(own)} sockets lead out of this machine")
+    else:
+        yield Check(
+            "network", OK, f"{len(own)} sockets are open to answer, each of this machine; sync is not configured"
+        )
+
+
+def _of_this_machine(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback

@@ -262,9 +262,7 @@ class Library:
                 return summary
             return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
         finally:
-            # Corrections that were made meanwhile, of reports that may have been read anew without them.
-            now = self._review.corrections.holding()
-            self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
+            self._catch_up_with_corrections(held)
             self.refresh()
             # Minutes for a large library; whoever stops waits for no more than what is in hand.
             if not stop.is_set():
@@ -284,10 +282,12 @@ class Library:
         With `dry_run` nothing is written. May be interrupted at any moment and run again: it goes on
         with what is left. `on_report` is told (done, total) now and then.
         """
+        held = self._review.corrections.holding()
         try:
             return self._review.reread(dry_run=dry_run, everything=everything, on_report=on_report)
         finally:
             if not dry_run:
+                self._catch_up_with_corrections(held)
                 self.refresh()
 
     def correct(
@@ -451,6 +451,10 @@ class Library:
                     thumbnail=str(self.thumbnails.path(row.image_id)),
                     impression=card.impression if card else "",
                     expected=share,
+                    patient_sex=card.patient_sex if card else "",
+                    patient_age=card.patient_age if card else None,
+                    modalities=card.modalities if card else (),
+                    study_description=card.study_description if card else "",
                 )
             )
         shares = [hit.expected for hit in hits if hit.expected is not None]
@@ -543,6 +547,10 @@ class Library:
                     shares=parts,
                     study_date=card.study_date,
                     patient_id=card.patient_id,
+                    patient_sex=card.patient_sex,
+                    patient_age=card.patient_age,
+                    modalities=card.modalities,
+                    study_description=card.study_description,
                 )
             )
         return tuple(hits)
@@ -591,6 +599,12 @@ class Library:
                 on_event(IngestEvent("vector", total=event.total, settled=event.settled, seconds=seconds))
 
         return self._embeddings.catch_up(tell, stop=stop)
+
+    def _catch_up_with_corrections(self, held: dict[str, tuple[Correction, ...]]) -> None:
+        # Corrections that were made meanwhile, of reports that may have been read anew without them.
+        now = self._review.corrections.holding()
+        if changed := {name for name in {*held, *now} if held.get(name) != now.get(name)}:
+            self._review.apply(changed)
 
     def _known(self, image_id: str) -> ImageRow:
         row = self.catalogue.image(image_id)

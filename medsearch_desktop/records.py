@@ -366,6 +366,10 @@ class Hit:
     shares: tuple[Share, ...] = ()
     study_date: date | None = None
     patient_id: str = ""
+    patient_sex: str = ""
+    patient_age: float | None = None
+    modalities: tuple[str, ...] = ()
+    study_description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +378,7 @@ class VisualHit:
 
     `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
     a finding in common with the query: None where the match meter has not been measured.
+    `modalities` are those of its whole study.
     """
 
     image_id: str
@@ -387,6 +392,10 @@ class VisualHit:
     thumbnail: str = ""
     impression: str = ""
     expected: float | None = None
+    patient_sex: str = ""
+    patient_age: float | None = None
+    modalities: tuple[str, ...] = ()
+    study_description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +522,8 @@ class IngestEvent:
 
     `stage` is "discovered" (`total` files so far, now and then while folders are listed), "file" (one
     more file is settled), "done", or after it "vector" (`settled` of `total` images of earlier
-    ingests that had no vector yet). Counts are cumulative; `seconds` is the time since the start.
+    ingests that had no vector yet); "report" (`settled` of `total`) where reports are read again.
+    Counts are cumulative; `seconds` is the time since the start.
     """
 
     stage: str

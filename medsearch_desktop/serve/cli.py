@@ -319,21 +319,16 @@ def _failures(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from medsearch_desktop.doctor import FAILURE, examine
+    from medsearch_desktop.doctor import checks_json, examine
     from medsearch_desktop.serve import show
 
     checks = examine(config_of(options))
-    ok = all(check.state != FAILURE for check in checks)
+    page = checks_json(checks)
     if options.json:
-        print_json(
-            {
-                "ok": ok,
-                "checks": [{"name": c.name, "state": c.state, "seen": c.seen, "remedy": c.remedy} for c in checks],
-            }
-        )
+        print_json(page)
     else:
         show.show_checks(checks)
-    return 0 if ok else 1
+    return 0 if page["ok"] else 1
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Ingests that run beside the answering: one at a time, in the order in which they were asked for."""
+"""What runs beside the answering, ingests above all: one at a time, in the order in which they were asked for."""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError
-from medsearch_desktop.records import IngestEvent, IngestSummary
+from medsearch_desktop.records import IngestEvent, IngestSummary, MatchCurve, RereadSummary
 from medsearch_desktop.serve.commands import tell_where
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_WAITING = 100
 # Jobs that have ended are remembered for whoever asks late.
 MOST_ENDED = 100
+# Reports of which a job of reading again tells what has changed.
+MOST_TOLD = 20
 
 
 class JobKind(StrEnum):
@@ -28,6 +30,8 @@ class JobKind(StrEnum):
 
     INGEST = "ingest"
     RETRY = "retry"
+    CALIBRATE = "calibrate"
+    REPROCESS = "reprocess"
 
 
 class JobState(StrEnum):
@@ -43,20 +47,31 @@ class JobState(StrEnum):
 ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.STOPPED})
 
 
+class _StoppedError(Exception):
+    """Ends the reading of reports between two batches."""
+
+
 @dataclass
 class Job:
-    """One job; only the thread that does it writes to it, any may read. Times are Unix seconds, 0 for not yet."""
+    """One job; only the thread that does it writes to it, any may read. Times are Unix seconds, 0 for not yet.
+
+    `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again. `changed_reports` counts
+    those that this has changed; the summary holds the first of them.
+    """
 
     job_id: str
     kind: JobKind
     paths: tuple[str, ...]
     metadata_only: bool
     created: float
+    dry_run: bool = False
+    everything: bool = False
     state: JobState = JobState.WAITING
     started: float = 0.0
     ended: float = 0.0
     event: IngestEvent | None = None
-    summary: IngestSummary | None = None
+    summary: IngestSummary | RereadSummary | MatchCurve | None = None
+    changed_reports: int = 0
     error: MedSearchError | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -73,9 +88,17 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs")
         self._thread.start()
 
-    def submit(self, kind: JobKind, paths: Sequence[str] = (), *, metadata_only: bool = False) -> Job:
+    def submit(
+        self,
+        kind: JobKind,
+        paths: Sequence[str] = (),
+        *,
+        metadata_only: bool = False,
+        dry_run: bool = False,
+        everything: bool = False,
+    ) -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
-        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time())
+        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), dry_run, everything)
         with self._lock:
             if self.closing.is_set():
                 raise RequestError("the server is closing")
@@ -102,7 +125,10 @@ class Jobs:
         return job
 
     def cancel(self, job_id: str) -> Job:
-        """Tell a job to stop: one that runs ends after the files in hand, whose records are kept. Raises likewise."""
+        """Tell a job to stop: one that runs ends after the files or reports in hand, which are kept. Raises likewise.
+
+        Measuring the match meter, a minute at most, goes on to its end.
+        """
         job = self.get(job_id)
         job.stop.set()
         return job
@@ -130,20 +156,13 @@ class Jobs:
                 job.ended, job.state = time.time(), JobState.STOPPED
 
     def _run(self, job: Job) -> None:
-        def note(event: IngestEvent) -> None:
-            job.event = event
-
-        run: Callable[[], IngestSummary]
-        if job.kind is JobKind.RETRY:
-            run = lambda: self._library.retry_failures(on_event=note, stop=job.stop)  # noqa: E731
-        else:
-            run = lambda: self._library.ingest(  # noqa: E731
-                job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop
-            )
         state = JobState.FAILED
         try:
-            job.summary = run()
-            state = JobState.STOPPED if job.summary.stopped else JobState.DONE
+            job.summary = self._do(job)
+            stopped = isinstance(job.summary, IngestSummary) and job.summary.stopped
+            state = JobState.STOPPED if stopped else JobState.DONE
+        except _StoppedError:
+            state = JobState.STOPPED
         except MedSearchError as error:
             job.error = error
         except Exception as error:  # noqa: BLE001 - the thread has to live for the jobs that follow
@@ -152,3 +171,31 @@ class Jobs:
         # The state last: whoever sees a job ended finds its outcome there.
         job.ended = time.time()
         job.state = state
+
+    def _do(self, job: Job) -> IngestSummary | RereadSummary | MatchCurve:
+        def note(event: IngestEvent) -> None:
+            job.event = event
+
+        match job.kind:
+            case JobKind.INGEST:
+                return self._library.ingest(job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop)
+            case JobKind.RETRY:
+                return self._library.retry_failures(on_event=note, stop=job.stop)
+            case JobKind.CALIBRATE:
+                return self._library.calibrate()
+            case JobKind.REPROCESS:
+                return self._read_again(job)
+
+    def _read_again(self, job: Job) -> RereadSummary:
+        began = time.monotonic()
+
+        def note(done: int, total: int) -> None:
+            seconds = time.monotonic() - began
+            job.event = IngestEvent("report", total=total, settled=done, reports=done, seconds=seconds)
+            # What was read so far is written.
+            if job.stop.is_set() and done < total:
+                raise _StoppedError
+
+        summary = self._library.reprocess(dry_run=job.dry_run, everything=job.everything, on_report=note)
+        job.changed_reports = len(summary.reports)
+        return replace(summary, reports=summary.reports[:MOST_TOLD])

@@ -151,6 +151,9 @@ def show_hits(answer: SearchAnswer, *, offset: int) -> None:
         head = Text(f"{rank:>3}. ", "bold")
         head.append(printable(hit.report_id or hit.study_uid or ""), "bold cyan")
         head.append(f"   {hit.study_date or ''}")
+        age = "" if hit.patient_age is None else f"{int(hit.patient_age)} y" if hit.patient_age >= 2 else "< 2 y"
+        about = " ".join(filter(None, (hit.patient_sex, age, "+".join(hit.modalities))))
+        head.append(f"   {printable(about)}" if about else "")
         # Fields alone make no answer better than another.
         head.append(f"   score {hit.score:.3f}" if hit.score else "")
         if len(hit.shares) > 1:

@@ -17,10 +17,12 @@ from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Categ
 
 # A card shows no more mentions than that; a report of a megabyte can hold 40,000.
 MOST_ENTITIES = 1000
+# DICOM lets the words of a header that a row shows be 16 and 64 characters long; a hostile file has megabytes.
 # SQL over the aliases of `Catalogue.documents`: one JSON array, in the order of `Card`.
 PACKED = """json_array(r.report_id, k.study_uid, coalesce(s.patient_id, ''), s.study_date::VARCHAR,
     coalesce(r.text, ''), coalesce(to_json(r.sections), '[]'::JSON), coalesce(en.packed, '[]'::JSON),
-    coalesce(im.image_ids, []))"""
+    coalesce(im.image_ids, []), left(coalesce(s.patient_sex, ''), 16), s.patient_age,
+    [left(m, 16) FOR m IN coalesce(se.modalities, [])], left(coalesce(s.study_description, ''), 200))"""
 PACKED_ENTITY = """json_array(text, "start", "end", section, category, assertion, finding, cui, icd10cm, title, score,
     alternatives::JSON, cue, cue_start, cue_end, attributes::JSON, certainty, inferred, rule, sentence_start,
     sentence_end)"""
@@ -38,11 +40,16 @@ class Card:
     sections: tuple[Section, ...]
     entities: tuple[Entity, ...]
     image_ids: tuple[str, ...]
+    patient_sex: str
+    patient_age: float | None
+    modalities: tuple[str, ...]
+    study_description: str
 
     @classmethod
     def unpack(cls, packed: bytes) -> Card:
         """Return the card that `PACKED` made."""
-        report_id, study_uid, patient_id, day, text, sections, entities, image_ids = json.loads(packed)
+        report_id, study_uid, patient_id, day, text, sections, entities, image_ids, *told = json.loads(packed)
+        sex, age, modalities, description = told
         return cls(
             report_id,
             study_uid,
@@ -52,6 +59,10 @@ class Card:
             tuple(Section(**section) for section in sections),
             tuple(unpack_entity(text, entity) for entity in entities),
             tuple(image_ids),
+            sex,
+            age,
+            tuple(modalities),
+            description,
         )
 
     @property

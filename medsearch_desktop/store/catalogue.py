@@ -279,7 +279,8 @@ im AS (
     FROM images SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),
 se AS (
-    SELECT study_uid, list(DISTINCT modality) AS modalities, list(DISTINCT body_part) AS body_parts,
+    SELECT study_uid, list(DISTINCT body_part) AS body_parts,
+           list(DISTINCT modality ORDER BY modality) FILTER (modality != '') AS modalities,
            list(DISTINCT laterality) AS lateralities, list(DISTINCT manufacturer) AS manufacturers
     FROM series SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),

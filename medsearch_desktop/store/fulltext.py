@@ -41,7 +41,7 @@ from medsearch_desktop.errors import LibraryError
 from medsearch_desktop.store.disk import storage_full
 
 # Raised whenever what is written below for a document changes.
-FORMAT = 3
+FORMAT = 4
 
 SECTIONS = (
     "findings",

@@ -202,6 +202,15 @@ def test_values_of_one_field_are_alternatives(page: Any, served: Served) -> None
     settled(page, served.ask("/api/search", q="(view:PA OR view:AP)", k=1)["total"])
 
 
+@pytest.mark.parametrize("view", ["rows", "wall"])
+def test_answers_say_of_whom_and_what_they_are(page: Any, served: Served, view: str) -> None:
+    hit = served.ask("/api/search", q="effusion has:image", k=1, facets=False)["hits"][0]
+    told = [hit["patient_sex"], f"{int(hit['patient_age'])} years", " + ".join(hit["modalities"])]
+    page.goto(f"{served.url}/?q=effusion has:image&view={view}")
+    about = ", ".join([*told, *filter(None, [hit["study_description"]])])
+    expect(page.locator(f".{view} > li").first.locator(".about")).to_have_text(about)
+
+
 def test_every_page_of_a_long_answer_is_reached(page: Any, served: Served) -> None:
     everything = served.ask("/api/search", q="", k=1)["total"]
     assert everything > 40
@@ -361,7 +370,7 @@ def test_a_folder_is_added_with_progress_and_its_failure_retried(page: Any, serv
            }).observe(document.body, { subtree: true, childList: true, characterData: true })"""
     )
     page.get_by_role("button", name="Add and index").click()
-    job = page.get_by_role("list", name="Indexing").get_by_role("listitem").filter(has_text=str(source))
+    job = page.get_by_role("list", name="Jobs").get_by_role("listitem").filter(has_text=str(source))
     expect(job).to_have_attribute("data-state", "done", timeout=120_000)
     expect(job).to_contain_text("18 indexed, 1 failed")
     # A fast machine may be through before the second word of it.
@@ -370,8 +379,15 @@ def test_a_folder_is_added_with_progress_and_its_failure_retried(page: Any, serv
     expect(row).to_contain_text("not DICOM")
     (source / "broken.dcm").unlink()
     page.get_by_role("button", name="Try again").click()
-    retry = page.get_by_role("list", name="Indexing").get_by_role("listitem").filter(has_text="What failed, again")
+    retry = page.get_by_role("list", name="Jobs").get_by_role("listitem").filter(has_text="What failed, again")
     expect(retry).to_have_attribute("data-state", "done", timeout=120_000)
+
+
+def test_reports_are_read_again_beside_it(page: Any, served: Served) -> None:
+    page.goto(f"{served.url}/library")
+    page.get_by_role("button", name="Read reports again with this release").click()
+    job = page.get_by_role("list", name="Jobs").get_by_role("listitem").filter(has_text="Reports, read again")
+    expect(job).to_contain_text("0 reports read, 0 of them are understood otherwise")
 
 
 def test_a_folder_that_is_not_there_is_refused_with_a_remedy(page: Any, served: Served) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
+import pydicom.config
+import pytest
 from makers import uid, write_department
 
 from medsearch_desktop.library import open_library
+from medsearch_desktop.store import fulltext
 from medsearch_desktop.store.cards import Card
 
 
@@ -34,6 +39,68 @@ def test_a_study_without_a_report_has_a_card_of_its_images(tmp_path: Path) -> No
         (hit,) = library.search("modality:CR").hits
         assert (hit.report_id, hit.study_uid, hit.entities) == (None, uid(1, 1), ())
         assert set(hit.image_ids) == {uid(1, 1, 1), uid(1, 1, 2)}
+
+
+def test_a_card_holds_what_the_header_says_of_patient_and_study(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=2)
+    for path in source.rglob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        if ds.StudyInstanceUID == uid(1, 1):
+            ds.PatientAge, ds.StudyDescription = "006M", "CHEST, 2 VIEWS"
+            if ds.ViewPosition == "LL":
+                ds.Modality, ds.SeriesInstanceUID = "DX", uid(1, 1, 8)
+        else:
+            ds.PatientAge = ds.PatientSex = ""
+        ds.save_as(path)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        known, unknown = library.search("", sort="oldest").hits
+        row = (known.patient_sex, known.patient_age, known.modalities, known.study_description)
+        assert row == ("F", 0.5, ("CR", "DX"), "CHEST, 2 VIEWS")
+        assert (unknown.patient_sex, unknown.patient_age, unknown.modalities) == ("", None, ("CR",))
+        near = next(hit for hit in library.similar(uid(1, 2, 1)).hits if hit.study_uid == uid(1, 1))
+        assert (near.patient_sex, near.patient_age, near.modalities, near.study_description) == row
+
+
+def test_a_card_holds_no_more_of_a_header_than_a_row_can_show(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    for path in source.rglob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            ds.StudyDescription, ds.Modality, ds.PatientSex = "D" * 60_000, "M" * 60_000, "S" * 60_000
+            ds.save_as(path)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        (hit,) = library.search("").hits
+        assert (hit.study_description, hit.modalities, hit.patient_sex) == ("D" * 200, ("M" * 16,), "S" * 16)
+        assert len(library.holdings.study(uid(1, 1)).study_description) == 60_000
+
+
+def test_a_report_without_a_study_has_a_card_that_says_nothing_of_one(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "loose.txt").write_text("IMPRESSION: Normal chest.", "utf-8")
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([tmp_path / "source"])
+        (hit,) = library.search("").hits
+        assert (hit.report_id, hit.study_uid) == ("loose", None)
+        assert (hit.patient_sex, hit.patient_age, hit.modalities, hit.study_description) == ("", None, (), "")
+
+
+def test_cards_of_an_earlier_format_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        made = library.search("").hits
+        # As the release before packed them: without what was added at the end.
+        before = [json.dumps(json.loads(row["card"])[:8]).encode() for row in library.catalogue.documents()]
+        monkeypatch.setattr(fulltext, "FORMAT", 3)
+        fulltext._made_by.cache_clear()
+        rows = [{**row, "card": card} for row, card in zip(library.catalogue.documents(), before, strict=True)]
+        library.fulltext.update(rows, watermark=library.fulltext.watermark)
+    monkeypatch.undo()
+    fulltext._made_by.cache_clear()
+    with open_library(tmp_path / "library") as library:
+        assert library.search("").hits == made
 
 
 def test_a_card_follows_every_change(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ class Json(JSONResponse):
         return json.dumps(content, ensure_ascii=True, allow_nan=False, default=str, separators=(",", ":")).encode()
 
 
-def example(value: Any, description: str = "The answer") -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers with JSON like `value`."""
-    return {200: {"description": description, "content": {"application/json": {"example": value}}}}
+def example(value: Any, description: str = "The answer", *, model: Any = None) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers with JSON of the class `model`, like `value`."""
+    told = {"model": model} if model is not None else {}
+    return {200: {"description": description, "content": {"application/json": {"example": value}}, **told}}
 
 
 def binary(kind: str, description: str) -> dict[int | str, dict[str, Any]]:

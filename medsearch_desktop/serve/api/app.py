@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
@@ -18,6 +19,7 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.models import ErrorAnswer
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
@@ -44,6 +46,29 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
         yield
         await to_thread.run_sync(own.close)
 
+    app = described_app(api_routes(library, security, own), lifespan=lifespan)
+    app.include_router(graphql_routes(library))
+    app.include_router(page_routes(pages))
+    app.add_exception_handler(MedSearchError, _told)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _internal)
+    return Guard(Deadline(app, seconds=library.config.max_answer_seconds), security)
+
+
+def api_routes(library: Library, security: Security, jobs: Jobs) -> APIRouter:
+    """Return the routes under /api."""
+    api = APIRouter(prefix="/api", responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}})
+    api.include_router(search_routes(library))
+    api.include_router(study_routes(library))
+    api.include_router(image_routes(library))
+    api.include_router(job_routes(library, jobs))
+    api.include_router(status_routes(library, security))
+    return api
+
+
+def described_app(api: APIRouter, *, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return an application with the routes of `api`, and /api/openapi.json, which describes them."""
     app = FastAPI(
         title="MedSearch Desktop",
         version=__version__,
@@ -55,20 +80,8 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
         lifespan=lifespan,
         telemetry=_NO_TELEMETRY,
     )
-    api = APIRouter(prefix="/api")
-    api.include_router(search_routes(library))
-    api.include_router(study_routes(library))
-    api.include_router(image_routes(library))
-    api.include_router(job_routes(library, own))
-    api.include_router(status_routes(library, security))
     app.include_router(api)
-    app.include_router(graphql_routes(library))
-    app.include_router(page_routes(pages))
-    app.add_exception_handler(MedSearchError, _told)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _internal)
-    return Guard(Deadline(app, seconds=library.config.max_answer_seconds), security)
+    return app
 
 
 async def _told(_: Request, error: Exception) -> Json:

@@ -1,4 +1,4 @@
-"""Ingests as jobs: begin, watch, stop; what failed; the folders that a library is made of."""
+"""Jobs: begin, watch, stop; what an ingest failed at; the folders that a library is made of."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from medsearch_desktop.errors import RequestError, SourceError
 from medsearch_desktop.library import Library
+from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Count, Cursor, Json, example
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.errors import error_json
@@ -35,6 +36,8 @@ _JOB = {
     "state": "running",
     "paths": ["/archive"],
     "metadata_only": False,
+    "dry_run": False,
+    "everything": False,
     "created": 1774000000.0,
     "started": 1774000000.1,
     "ended": 0.0,
@@ -42,6 +45,11 @@ _JOB = {
     "summary": None,
     "error": None,
 }
+_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
+_CALIBRATION = {**_REREADING, "kind": "calibrate"}
+_FAILURES = {"total": 1, "failures": [{"path": "/archive/a.dcm", "reason": "is cut off"}], "next": ""}
+_SOURCES = {"sources": [{"path": "/archive", "online": True, "files": 24}]}
+_EVENT = {"schema": {"$ref": "#/components/schemas/Job"}}
 
 
 # Any: a name that is not UTF-8 holds surrogates, which no string of pydantic may.
@@ -55,17 +63,24 @@ class NewJob(BaseModel):
     metadata_only: bool = False
 
 
-class Source(BaseModel):
+class SourcePath(BaseModel):
     """One folder that was ingested, as the list of sources names it."""
 
     path: Place
+
+
+class Rereading(BaseModel):
+    """How stored reports are to be read again; a dry run changes nothing."""
+
+    dry_run: bool = False
+    everything: bool = Field(False, description="Those too that the present pipeline has read.")
 
 
 def job_routes(library: Library, jobs: Jobs) -> APIRouter:
     """Return the routes of jobs, failures and sources."""
     router = APIRouter(tags=["ingest"])
 
-    @router.post("/jobs", status_code=202, responses={202: example(_JOB)[200]})
+    @router.post("/jobs", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
     def ingest(new: Annotated[NewJob, Body(examples=[{"paths": ["/archive"]}])]) -> Json:
         """Ingest folders beside the answering. The same folders again go on where an ingest was stopped."""
         known = {path for path, _, _ in library.holdings.sources()}
@@ -73,12 +88,12 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
             _check_source(path, known)
         return Json(job_json(jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only)), 202)
 
-    @router.get("/jobs", responses=example({"jobs": [_JOB]}))
+    @router.get("/jobs", responses=example({"jobs": [_JOB]}, model=models.JobList))
     def all_jobs() -> Json:
         """List the jobs of this launch, the oldest first."""
         return Json({"jobs": [job_json(job) for job in jobs.all()]})
 
-    @router.get("/jobs/{job_id}", responses=example(_JOB))
+    @router.get("/jobs/{job_id}", responses=example(_JOB, model=models.Job))
     def job(job_id: JobId) -> Json:
         """Show one job: its state, progress, and once it has ended its summary or error."""
         return Json(job_json(jobs.get(job_id)))
@@ -86,18 +101,18 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"description": "`data:` lines of jobs", "content": {"text/event-stream": {}}}},
+        responses={200: {"description": "Each `data:` line is a Job", "content": {"text/event-stream": _EVENT}}},
     )
     def events(job_id: JobId) -> StreamingResponse:
         """Tell of each change of a job as a server-sent event, until it has ended or the server closes."""
         return StreamingResponse(_events(jobs, jobs.get(job_id)), media_type="text/event-stream")
 
-    @router.post("/jobs/{job_id}/cancel", responses=example(_JOB))
+    @router.post("/jobs/{job_id}/cancel", responses=example(_JOB, model=models.Job))
     def cancel(job_id: JobId) -> Json:
         """Stop a job after the files in hand; what it has done is kept."""
         return Json(job_json(jobs.cancel(job_id)))
 
-    @router.get("/failures", responses=example({"total": 1, "failures": [{"path": "/a.dcm", "reason": "..."}]}))
+    @router.get("/failures", responses=example(_FAILURES, model=models.FailurePage))
     def failures(k: Count = 100, cursor: Cursor = "") -> Json:
         """List what could not be indexed, and why."""
         # By number, as the list is by path: what an ingest adds or takes away meanwhile may shift it.
@@ -106,22 +121,33 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         more = write_cursor(offset + k, generation=None, about="failures") if offset + k < len(found) else ""
         return Json({"total": len(found), "failures": [asdict(f) for f in found[offset : offset + k]], "next": more})
 
-    @router.post("/failures/retry", status_code=202, responses={202: example(_JOB)[200]})
+    @router.post("/failures/retry", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
     def retry() -> Json:
         """Try every file again that could not be indexed, as a job."""
         return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
 
-    @router.get("/sources", responses=example({"sources": [{"path": "/archive", "online": True, "files": 24}]}))
+    @router.post("/reports/reprocess", status_code=202, responses={202: example(_REREADING, model=models.Job)[200]})
+    def reprocess(how: Rereading | None = None) -> Json:
+        """Read reports again that an earlier release has read, as a job; the same again goes on where it stopped."""
+        how = how or Rereading()
+        return Json(job_json(jobs.submit(JobKind.REPROCESS, dry_run=how.dry_run, everything=how.everything)), 202)
+
+    @router.post("/model/calibrate", status_code=202, responses={202: example(_CALIBRATION, model=models.Job)[200]})
+    def calibrate() -> Json:
+        """Measure the match meter of the model in use by the library's reports, as a job of a minute at most."""
+        return Json(job_json(jobs.submit(JobKind.CALIBRATE)), 202)
+
+    @router.get("/sources", responses=example(_SOURCES, model=models.SourceList))
     def sources() -> Json:
         """List the folders that were ingested, and whether they are there. Ingesting another adds it."""
         rows = [{"path": path, "online": on, "files": n} for path, on, n in library.holdings.sources()]
         return Json({"sources": rows})
 
-    @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}))
-    def remove(source: Source) -> Json:
+    @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}, model=models.ForgottenSource))
+    def remove(source: SourcePath) -> Json:
         """Forget a folder: its records go, its files stay as they are."""
         if any(job.state not in ENDED for job in jobs.all()):
-            raise RequestError("an ingest is under way", remedy="Cancel it, or wait until it has ended")
+            raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
         return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
     return router
@@ -141,13 +167,22 @@ def job_json(job: Job) -> dict[str, Any]:
         "state": state,
         "paths": job.paths,
         "metadata_only": job.metadata_only,
+        "dry_run": job.dry_run,
+        "everything": job.everything,
         "created": job.created,
         "started": job.started,
         "ended": job.ended,
         "progress": progress,
-        "summary": job.summary.as_json() if job.summary is not None else None,
+        "summary": _summary(job),
         "error": error_json(job.error)["error"] if job.error is not None else None,
     }
+
+
+def _summary(job: Job) -> dict[str, Any] | None:
+    if job.summary is None:
+        return None
+    row = job.summary.as_json()
+    return {**row, "changed_reports": job.changed_reports} if job.kind is JobKind.REPROCESS else row
 
 
 async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:

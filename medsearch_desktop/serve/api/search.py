@@ -12,6 +12,7 @@ from medsearch_desktop.errors import NotFoundError, RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.records import Bucket, Facet
 from medsearch_desktop.search.complete import complete
+from medsearch_desktop.serve.api import models
 from medsearch_desktop.serve.api.answers import Count, Cursor, Json, Question, example
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.wire import facets_json, search_json, similar_json
@@ -41,6 +42,8 @@ _HIT = {
 }
 _CODE = {"code": "J90", "title": "Pleural effusion", "present": 2, "absent": 2, "uncertain": 2, "not_mentioned": 2}
 _FACETS = {"icd10cm": [_CODE], "modality": [{"value": "CR", "count": 8}]}
+_PAGE = {"total": 1, "hits": [_HIT], "facets": _FACETS, "notes": [], "next": ""}
+_COMPLETION = {"kind": "field", "text": "view:", "start": 0, "help": "projection", "count": 0}
 _SIMILAR = {
     "query": "1.2.826.0.1.3680043.10.1.1.1.1",
     "model_id": "densenet121-cxr1-128",
@@ -57,7 +60,7 @@ def search_routes(library: Library) -> APIRouter:
     router = APIRouter(tags=["search"])
     counted: dict[int, Mapping[str, Sequence[Facet | Bucket]]] = {}
 
-    @router.get("/search", responses=example({"total": 1, "hits": [_HIT], "facets": _FACETS, "notes": [], "next": ""}))
+    @router.get("/search", responses=example(_PAGE, model=models.SearchPage))
     def search(q: Question = "", k: Count = 10, cursor: Cursor = "", sort: Sort = "score", facets: bool = True) -> Json:
         """Find reports and studies; `next` is the cursor of the page that follows, empty on the last."""
         about, generation = f"{sort} {q}", library.fulltext.generation
@@ -69,12 +72,12 @@ def search_routes(library: Library) -> APIRouter:
         more = write_cursor(last, generation=generation, about=about) if last < answer.total else ""
         return Json({**search_json(answer), "next": more})
 
-    @router.get("/facets", responses=example(_FACETS))
+    @router.get("/facets", responses=example(_FACETS, model=models.Facets))
     def facets(q: Question = "") -> Json:
         """Count codes, findings and values of fields over all that matches."""
         return Json(facets_json(library.facets(q)))
 
-    @router.get("/complete", responses=example({"completions": [{"kind": "field", "text": "view:", "start": 0}]}))
+    @router.get("/complete", responses=example({"completions": [_COMPLETION]}, model=models.Completions))
     def completions(q: Question = "", k: Count = 20) -> Json:
         """Propose what the end of a question may become: fields, values, codes and findings of this library."""
         generation = library.fulltext.generation
@@ -84,13 +87,13 @@ def search_routes(library: Library) -> APIRouter:
             counted[generation] = now
         return Json({"completions": [asdict(each) for each in complete(q, now, k=k)]})
 
-    @router.get("/similar", responses=example(_SIMILAR))
+    @router.get("/similar", responses=example(_SIMILAR, model=models.VisualAnswer))
     def similar(image: ImageName, k: Count = 10, roi: Roi = "", where: Question = "", model: ModelName = "") -> Json:
         """Find the images nearest to one of the library, or to a region of it."""
         _known(library, image)
         return Json(similar_json(library.similar(image, k=k, roi=_region(roi), where=where, model=model)))
 
-    @router.post("/similar", responses=example(_SIMILAR))
+    @router.post("/similar", responses=example(_SIMILAR, model=models.VisualAnswer))
     def similar_to_upload(
         file: Upload, k: Count = 10, roi: Roi = "", where: Question = "", model: ModelName = ""
     ) -> Json:

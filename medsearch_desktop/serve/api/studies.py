@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
@@ -12,11 +12,11 @@ from medsearch_desktop.errors import RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.records import Assertion
 from medsearch_desktop.report.reader import extract_json
+from medsearch_desktop.serve.api import models
 from medsearch_desktop.serve.api.answers import Json, example
 
 Uid = Annotated[str, Path(max_length=200)]
 ReportId = Annotated[str, Path(max_length=1000)]
-Target = Literal["study", "series", "image", "report"]
 
 _REPORT = {
     "report_id": "s50414267",
@@ -26,13 +26,14 @@ _REPORT = {
     "findings": {"present": ["Effusion"], "absent": [], "uncertain": []},
     "language": "en",
 }
+_LABEL = {"target_kind": "study", "target_id": "1.2.826.0.1.3680043.10.1.1.1", "label": "teaching"}
 _STUDY = {
     "study_uid": "1.2.826.0.1.3680043.10.1.1.1",
     "patient_id": "P0001",
     "study_date": "2024-03-10",
     "images": [{"image_id": "1.2.826.0.1.3680043.10.1.1.1.1", "view_position": "PA", "rows": 2048, "columns": 2048}],
     "reports": [_REPORT],
-    "labels": [{"target_kind": "study", "target_id": "1.2.826.0.1.3680043.10.1.1.1", "label": "teaching"}],
+    "labels": [_LABEL],
     "others": [{"study_uid": "1.2.826.0.1.3680043.10.1.1.2", "study_date": "2024-04-10", "images": 2, "reports": 1}],
 }
 _CORRECTION = {"report_id": "s50414267", "start": 21, "end": 37, "assertion": "absent", "author": "reader"}
@@ -62,7 +63,7 @@ class Span(BaseModel):
 class NewLabel(BaseModel):
     """The user's own word on a study, series, image or report."""
 
-    target_kind: Target
+    target_kind: models.Target
     target_id: str = Field(max_length=1000)
     label: str = Field(min_length=1, max_length=200)
 
@@ -71,7 +72,7 @@ def study_routes(library: Library) -> APIRouter:
     """Return the routes of studies, reports, corrections and labels."""
     router = APIRouter(tags=["studies"])
 
-    @router.get("/studies/{study_uid}", responses=example(_STUDY))
+    @router.get("/studies/{study_uid}", responses=example(_STUDY, model=models.Study))
     def study(study_uid: Uid) -> Json:
         """Show a study: its metadata, images, reports with their evidence, labels, the patient's other studies."""
         found = library.holdings.study(study_uid)
@@ -79,17 +80,17 @@ def study_routes(library: Library) -> APIRouter:
         del row["report_ids"]
         return Json({**row, "reports": [_report(library, report_id) for report_id in found.report_ids]})
 
-    @router.get("/reports/{report_id:path}", responses=example(_REPORT))
+    @router.get("/reports/{report_id:path}", responses=example(_REPORT, model=models.Report))
     def report(report_id: ReportId) -> Json:
         """Show a report as it is stored: text, sections, and each mention with what decided it."""
         return Json(_report(library, report_id))
 
-    @router.get("/corrections", responses=example({"corrections": [_CORRECTION]}))
+    @router.get("/corrections", responses=example({"corrections": [_CORRECTION]}, model=models.Corrections))
     def corrections() -> Json:
         """List every correction in the order in which they were made, undone ones too."""
         return Json({"corrections": [asdict(each) for each in library.corrections()]})
 
-    @router.post("/corrections", responses=example(_CORRECTION))
+    @router.post("/corrections", responses=example(_CORRECTION, model=models.Correction))
     def correct(new: Annotated[NewCorrection, Body(examples=[_CORRECTION])]) -> Json:
         """Correct what a report says of a mention, or its code, from now on."""
         if new.assertion is None and new.code is None and not new.note:
@@ -104,17 +105,17 @@ def study_routes(library: Library) -> APIRouter:
         )
         return Json(asdict(kept))
 
-    @router.post("/corrections/undo", responses=example(_CORRECTION))
+    @router.post("/corrections/undo", responses=example(_CORRECTION, model=models.Correction))
     def undo(where: Span) -> Json:
         """Undo the latest correction that holds at these characters."""
         return Json(asdict(library.undo_correction(where.report_id, (where.start, where.end), author=where.author)))
 
-    @router.get("/labels", responses=example({"labels": [{"label": "teaching", "count": 3}]}))
+    @router.get("/labels", responses=example({"labels": [{"label": "teaching", "count": 3}]}, model=models.Labels))
     def labels() -> Json:
         """List every label that is in use and how many targets have it."""
         return Json({"labels": [{"label": name, "count": n} for name, n in library.holdings.labels().items()]})
 
-    @router.post("/labels", responses=example({"label": "teaching"}))
+    @router.post("/labels", responses=example(_LABEL, model=models.Label))
     def label(new: NewLabel) -> Json:
         """Put a label on a study, series, image or report."""
         word = " ".join(new.label.split())
@@ -123,7 +124,7 @@ def study_routes(library: Library) -> APIRouter:
         library.label(new.target_kind, new.target_id, word)
         return Json({**new.model_dump(), "label": word})
 
-    @router.post("/labels/remove", responses=example({"label": "teaching"}))
+    @router.post("/labels/remove", responses=example(_LABEL, model=models.Label))
     def unlabel(old: NewLabel) -> Json:
         """Take a label off again."""
         library.unlabel(old.target_kind, old.target_id, old.label)

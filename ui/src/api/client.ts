@@ -1,13 +1,6 @@
 /** Requests to the local server: JSON in and out, its errors as `ApiError`. */
 
-export interface ErrorBody {
-  kind: string;
-  message: string;
-  item?: string;
-  remedy?: string;
-  query?: string;
-  position?: number;
-}
+import type { ErrorBody } from './records';
 
 /** What the server says of a request that it could not answer; `status` is 0 where no server answered. */
 export class ApiError extends Error {

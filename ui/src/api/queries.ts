@@ -4,13 +4,13 @@ import { infiniteQueryOptions, keepPreviousData, queryOptions } from '@tanstack/
 
 import { address, get, request } from './client';
 import type {
-  Completion,
+  Completions,
   Facets,
   FailurePage,
-  Job,
+  JobList,
   ModelList,
   SearchPage,
-  Source,
+  SourceList,
   Status,
   Study,
   VisualAnswer,
@@ -35,8 +35,7 @@ export const searchPages = (question: string, sort: Sort) =>
 export const completions = (question: string) =>
   queryOptions({
     queryKey: ['complete', question],
-    queryFn: async ({ signal }) =>
-      (await get<{ completions: Completion[] }>('/complete', { q: question, k: 8 }, signal)).completions,
+    queryFn: async ({ signal }) => (await get<Completions>('/complete', { q: question, k: 8 }, signal)).completions,
     placeholderData: keepPreviousData,
   });
 
@@ -44,7 +43,7 @@ export const completions = (question: string) =>
 export const facetsOf = (question: string) =>
   queryOptions({
     queryKey: ['facets', question],
-    queryFn: ({ signal }) => get<Partial<Facets>>('/facets', { q: question }, signal),
+    queryFn: ({ signal }) => get<Facets>('/facets', { q: question }, signal),
     placeholderData: keepPreviousData,
   });
 
@@ -87,12 +86,12 @@ export const status = queryOptions({
 
 export const sources = queryOptions({
   queryKey: ['sources'],
-  queryFn: async ({ signal }) => (await get<{ sources: Source[] }>('/sources', {}, signal)).sources,
+  queryFn: async ({ signal }) => (await get<SourceList>('/sources', {}, signal)).sources,
 });
 
 export const jobs = queryOptions({
   queryKey: ['jobs'],
-  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>('/jobs', {}, signal)).jobs,
+  queryFn: async ({ signal }) => (await get<JobList>('/jobs', {}, signal)).jobs,
 });
 
 export const failures = infiniteQueryOptions({

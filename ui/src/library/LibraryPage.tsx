@@ -8,7 +8,7 @@ import { post } from '../api/client';
 import * as ask from '../api/queries';
 import type { Job } from '../api/records';
 import { ErrorMessage, Waiting } from '../parts/Message';
-import { bytes, standing } from './say';
+import { bytes, nameOf, standing } from './say';
 import { hasEnded, useLiveJobs } from './useJob';
 
 type Act = (path: string, body?: unknown) => Promise<void>;
@@ -94,8 +94,8 @@ function Folders({ act }: { act: Act }) {
           </li>
         ))}
       </ul>
-      {jobs.length > 0 && <h3>Indexing</h3>}
-      <ul className="list" aria-label="Indexing">
+      {jobs.length > 0 && <h3>Jobs</h3>}
+      <ul className="list" aria-label="Jobs">
         {[...jobs].reverse().map((job) => (
           <li key={job.job_id} data-state={job.state}>
             <JobRow job={job} act={act} />
@@ -106,34 +106,34 @@ function Folders({ act }: { act: Act }) {
   );
 }
 
+/** What begins the same job once more. */
+const AGAIN: Record<Job['kind'], (job: Job) => Parameters<Act>> = {
+  ingest: ({ paths, metadata_only }) => ['/jobs', { paths, metadata_only }],
+  retry: () => ['/failures/retry'],
+  reprocess: ({ dry_run, everything }) => ['/reports/reprocess', { dry_run, everything }],
+  calibrate: () => ['/model/calibrate'],
+};
+
 function JobRow({ job, act }: { job: Job; act: Act }) {
-  const what = job.kind === 'retry' ? 'What failed, again' : job.paths.join(', ');
+  const what = nameOf(job);
   const now = job.progress;
+  // The match meter, once begun, is measured to its end: a minute at most.
+  const stoppable = !hasEnded(job) && (job.kind !== 'calibrate' || job.state === 'waiting');
   return (
     <>
       <span className="path">{what}</span>
       <span className="state">{job.state}</span>
       {job.state === 'running' && (
         <progress
-          aria-label={`Indexing ${what}`}
+          aria-label={`Progress: ${what}`}
           max={now !== null && now.stage !== 'discovered' && now.total > 0 ? now.total : undefined}
           value={now !== null && now.stage !== 'discovered' && now.total > 0 ? now.settled : undefined}
         />
       )}
       <span className="standing">{standing(job)}</span>
       <span className="actions">
-        {!hasEnded(job) && <Button onPress={() => void act(`/jobs/${job.job_id}/cancel`)}>Pause</Button>}
-        {job.state === 'stopped' && (
-          <Button
-            onPress={() =>
-              void (job.kind === 'retry'
-                ? act('/failures/retry')
-                : act('/jobs', { paths: job.paths, metadata_only: job.metadata_only }))
-            }
-          >
-            Go on
-          </Button>
-        )}
+        {stoppable && <Button onPress={() => void act(`/jobs/${job.job_id}/cancel`)}>Pause</Button>}
+        {job.state === 'stopped' && <Button onPress={() => void act(...AGAIN[job.kind](job))}>Go on</Button>}
       </span>
     </>
   );
@@ -206,6 +206,10 @@ function Models({ act }: { act: Act }) {
           </li>
         ))}
       </ul>
+      <p className="actions">
+        <Button onPress={() => void act('/model/calibrate')}>Measure the match meter</Button>
+        <Button onPress={() => void act('/reports/reprocess', {})}>Read reports again with this release</Button>
+      </p>
       {answer.data.problems.map((problem, index) => (
         <p key={index} className="message bad">
           {[problem.item, problem.message, problem.remedy].filter(Boolean).join(': ')}

@@ -1,10 +1,11 @@
 import { expect, it } from 'vitest';
 
 import type { Job, Progress } from '../api/records';
-import { bytes, duration, standing } from './say';
+import { bytes, duration, nameOf, standing } from './say';
 
 const job = (more: Partial<Job>): Job =>
   ({ state: 'running', progress: null, summary: null, error: null, ...more }) as Job;
+const summary = (more: Partial<Job['summary']>) => ({ indexed: 0, failed: 0, removed: 0, ...more }) as Job['summary'];
 const progress = { stage: 'file', total: 30, settled: 10, left: 20, rate: 4, failed: 1 } as Progress;
 
 it('says sizes and times in units of their size', () => {
@@ -15,9 +16,25 @@ it('says sizes and times in units of their size', () => {
 it('says how a job stands', () => {
   expect(standing(job({ progress }))).toBe('10 of 30 files, 4.0 a second, 5 s left, 1 failed');
   expect(standing(job({ state: 'waiting' }))).toBe('waiting for its turn');
-  expect(standing(job({ state: 'done', summary: { indexed: 4, failed: 0, removed: 1 } }))).toBe('4 indexed, 1 removed');
-  expect(standing(job({ state: 'done', summary: { indexed: 0 } }))).toBe('nothing to do');
+  expect(standing(job({ state: 'done', summary: summary({ indexed: 4, removed: 1 }) }))).toBe('4 indexed, 1 removed');
+  expect(standing(job({ state: 'done', summary: summary({}) }))).toBe('nothing to do');
+  const reading = { ...progress, stage: 'report' };
+  expect(standing(job({ progress: reading }))).toBe('10 of 30 reports, 4.0 a second, 5 s left');
+  const read = { read: 30, changed_reports: 4 } as Job['summary'];
+  expect(standing(job({ state: 'done', summary: read }))).toBe('30 reports read, 4 of them are understood otherwise');
+  const curve = { scores: [0.1], queries: 40 } as Job['summary'];
+  expect(standing(job({ state: 'done', summary: curve }))).toBe('measured by 40 images');
   expect(standing(job({ state: 'failed', error: { kind: 'source', message: 'is away', item: '/a' } }))).toBe(
     '/a: is away',
   );
+});
+
+it('says what a job does', () => {
+  const kinds = ['ingest', 'retry', 'reprocess', 'calibrate'] as const;
+  expect(kinds.map((kind) => nameOf(job({ kind, paths: ['/a', '/b'] })))).toEqual([
+    '/a, /b',
+    'What failed, again',
+    'Reports, read again',
+    'Match meter',
+  ]);
 });

@@ -2,6 +2,7 @@
 
 import type { Job } from '../api/records';
 
+const COUNTS = ['indexed', 'updated', 'unchanged', 'removed', 'duplicates', 'failed'] as const;
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
 export function bytes(count: number): string {
@@ -19,6 +20,22 @@ export function duration(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+const whatOf = (stage: string): string => (stage === 'report' ? 'reports' : stage === 'vector' ? 'images' : 'files');
+
+/** What a job does. */
+export function nameOf(job: Job): string {
+  switch (job.kind) {
+    case 'ingest':
+      return job.paths.join(', ');
+    case 'retry':
+      return 'What failed, again';
+    case 'reprocess':
+      return 'Reports, read again';
+    case 'calibrate':
+      return 'Match meter';
+  }
+}
+
 /** How a job stands: what is done, how fast it goes, how long it will take, what it came to. */
 export function standing(job: Job): string {
   const now = job.progress;
@@ -26,14 +43,16 @@ export function standing(job: Job): string {
   if (job.state === 'running' && now !== null) {
     if (now.stage === 'discovered' || now.total === 0) return `${now.total} files found so far`;
     const left = now.rate > 0 ? `, ${duration(now.left / now.rate)} left` : '';
-    return `${now.settled} of ${now.total} files, ${now.rate.toFixed(1)} a second${left}, ${now.failed} failed`;
+    const failed = now.stage === 'report' ? '' : `, ${now.failed} failed`;
+    return `${now.settled} of ${now.total} ${whatOf(now.stage)}, ${now.rate.toFixed(1)} a second${left}${failed}`;
   }
   if (job.error !== null) return [job.error.item, job.error.message, job.error.remedy].filter(Boolean).join(': ');
   if (job.summary !== null) {
-    const parts = ['indexed', 'updated', 'unchanged', 'removed', 'duplicates', 'failed']
-      .map((name) => [name, job.summary?.[name]] as const)
-      .filter(([, count]) => typeof count === 'number' && count > 0)
-      .map(([name, count]) => `${String(count)} ${name}`);
+    const { summary } = job;
+    if ('scores' in summary) return `measured by ${summary.queries} images`;
+    if ('changed_reports' in summary)
+      return `${summary.read} reports read, ${summary.changed_reports} of them are understood otherwise`;
+    const parts = COUNTS.filter((name) => summary[name] > 0).map((name) => `${summary[name]} ${name}`);
     return parts.join(', ') || 'nothing to do';
   }
   return job.state;

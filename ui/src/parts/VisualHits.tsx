@@ -1,6 +1,7 @@
 import { Link } from '@tanstack/react-router';
 
 import type { VisualAnswer, VisualHit } from '../api/records';
+import { aboutOf } from './about';
 import { Thumbnail } from './Thumbnail';
 
 const percent = (share: number): string => `${Math.round(100 * share)} %`;
@@ -38,6 +39,7 @@ export function VisualHits({ answer }: { answer: VisualAnswer }) {
             <Link to="/study/$uid" params={{ uid: hit.study_uid }}>
               {hit.modality} {hit.view_position} {hit.study_date ?? ''}
             </Link>
+            <p className="about">{aboutOf({ ...hit, modalities: hit.modalities.length > 1 ? hit.modalities : [] })}</p>
             <p className="impression">{hit.impression}</p>
           </li>
         ))}

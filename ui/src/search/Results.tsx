@@ -2,6 +2,7 @@ import { Link } from '@tanstack/react-router';
 import { Button } from 'react-aria-components/Button';
 
 import type { Hit } from '../api/records';
+import { aboutOf } from '../parts/about';
 import { ASSERTION_MARKS, ASSERTION_NAMES, statedCodes } from '../parts/mention';
 import { Thumbnail } from '../parts/Thumbnail';
 import { pieces } from '../text/spans';
@@ -55,11 +56,17 @@ function Row({ hit, onChoose }: { hit: Hit; onChoose: (choice: string) => void }
             </span>
           )}
         </h3>
+        <About hit={hit} />
         <p className="snippet">{hit.snippet ? <Snippet hit={hit} /> : 'No report'}</p>
         <Codes hit={hit} onChoose={onChoose} />
       </div>
     </article>
   );
+}
+
+function About({ hit }: { hit: Hit }) {
+  const about = aboutOf(hit);
+  return about ? <p className="about">{about}</p> : null;
 }
 
 function Snippet({ hit }: { hit: Hit }) {
@@ -106,6 +113,7 @@ export function Wall({ hits }: { hits: Hit[] }) {
                 {titleOf(hit)}
               </Link>
             )}
+            <About hit={hit} />
           </li>
         )),
       )}

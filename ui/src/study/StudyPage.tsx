@@ -6,6 +6,7 @@ import { Button } from 'react-aria-components/Button';
 import { post } from '../api/client';
 import { study as studyOf } from '../api/queries';
 import type { Label, Study, StudyImage } from '../api/records';
+import { ageOf } from '../parts/about';
 import { Facts } from '../parts/Facts';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { Thumbnail } from '../parts/Thumbnail';
@@ -38,11 +39,7 @@ function Opened({ study }: { study: Study }) {
           {study.study_description || 'Study'}, {study.study_date ?? 'no date'}
         </h1>
         <p className="quiet-text">
-          {[
-            study.patient_id || 'Patient unknown',
-            study.patient_sex,
-            study.patient_age === null ? '' : `${Math.floor(study.patient_age)} years`,
-          ]
+          {[study.patient_id || 'Patient unknown', study.patient_sex, ageOf(study.patient_age)]
             .filter(Boolean)
             .join(', ')}
         </p>

@@ -1,0 +1,291 @@
+"""The description of the interface against what routes really answer: every field is described, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from makers import register_model, uid, write_department
+from servers import Local, local_server
+
+from medsearch_desktop import errors
+from medsearch_desktop.errors import MedSearchError, QueryError
+from medsearch_desktop.library import open_library
+from medsearch_desktop.serve.api.openapi import description
+from medsearch_desktop.serve.errors import error_json
+from medsearch_desktop.serve.security import INTERNAL
+
+KEPT = Path(__file__).parents[2] / "ui" / "openapi.json"
+FIRST, STUDY, REPORT = uid(1, 1, 1), uid(1, 1), "s50000001"
+JSON = "application/json"
+
+
+class Description:
+    """The description as a judge of answers: an object may hold what is described, and has to hold what is required."""
+
+    def __init__(self, told: dict[str, Any], *, whole: bool = True) -> None:
+        self.told = _closed(told, whole=whole)
+        self.routes = [
+            (method, path, re.compile(re.sub(r"\{\w+\}", "[^?]+", path)))
+            for path, methods in self.told["paths"].items()
+            for method in methods
+        ]
+        self.seen: set[tuple[str, str, str]] = set()
+
+    def check(self, value: Any, schema: dict[str, Any]) -> None:
+        """Raise ValidationError for what `schema` does not describe."""
+        whole = {**schema, "components": self.told["components"]}
+        Draft202012Validator(whole, format_checker=FormatChecker()).validate(value)
+
+    def check_answer(self, answer: httpx.Response) -> None:
+        """Hold an answer against its route, and remember that it was seen."""
+        path, method = answer.request.url.path, answer.request.method.lower()
+        # Fixed names before those in braces: /api/jobs/x/events is no job.
+        fits = [(p, m) for m, p, pattern in self.routes if m == method and pattern.fullmatch(path)]
+        route = min(fits, key=lambda fit: (fit[0].count("{"), -len(fit[0])))[0]
+        by_status = self.told["paths"][route][method]["responses"]
+        status = str(answer.status_code) if str(answer.status_code) in by_status else "default"
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        self.seen.add((method, route, status))
+        content = by_status[status]["content"]
+        assert kind in content, f"{method} {path} answers with {kind}"
+        if kind == JSON:
+            answer.read()
+            self.check(answer.json(), content[kind]["schema"])
+
+    def json_routes(self) -> set[tuple[str, str, str]]:
+        """Every (method, route, status) that answers with JSON when all goes well."""
+        return {
+            (method, path, status)
+            for method, path, _ in self.routes
+            for status, answer in self.told["paths"][path][method]["responses"].items()
+            if status != "default" and JSON in answer.get("content", {})
+        }
+
+
+def _closed(value: Any, *, whole: bool) -> Any:
+    """The same description, in which no object holds a field that is not named; with `whole` off, it may lack some."""
+    if isinstance(value, list):
+        return [_closed(each, whole=whole) for each in value]
+    if not isinstance(value, dict):
+        return value
+    row = {name: _closed(each, whole=whole) for name, each in value.items()}
+    if row.get("type") == "object" and "properties" in row:
+        row.setdefault("additionalProperties", False)
+        if not whole:
+            row.pop("required", None)
+    return row
+
+
+@pytest.fixture(scope="module")
+def described() -> Description:
+    return Description(description())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    folder = tmp_path_factory.mktemp("openapi")
+    source = write_department(folder / "source", studies=24, size=64)
+    (source / "broken.dcm").write_bytes(b"no DICOM at all")
+    with open_library(folder / "library", create=True) as library:
+        library.ingest([source])
+        with local_server(library) as local:
+            yield local
+
+
+@pytest.fixture
+def client(server: Local, described: Description) -> Iterator[httpx.Client]:
+    """A client of which every answer is held against the description."""
+    server.client.event_hooks = {"response": [described.check_answer]}
+    yield server.client
+    server.client.event_hooks = {}
+
+
+def get(client: httpx.Client, path: str, status: int = 200, /, **asked: Any) -> Any:
+    answer = client.get(path, params=asked)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def post(client: httpx.Client, path: str, status: int = 200, /, **body: Any) -> Any:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def follow(client: httpx.Client, described: Description, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a job by its events, each held against the description, and return the last."""
+    route = described.told["paths"]["/api/jobs/{job_id}/events"]["get"]["responses"]["200"]
+    with client.stream("GET", f"/api/jobs/{job['job_id']}/events") as stream:
+        rows = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+    for row in rows:
+        described.check(row, route["content"]["text/event-stream"]["schema"])
+    last: dict[str, Any] = rows[-1]
+    return last
+
+
+def test_every_route_answers_as_it_is_described(
+    client: httpx.Client, described: Description, server: Local, tmp_path: Path
+) -> None:
+    register_model(Path(os.environ["XDG_DATA_HOME"]), "other")
+    source = get(client, "/api/sources")["sources"][0]["path"]
+    # Questions
+    page = get(client, "/api/search", q="effusion", k=1)
+    assert page["next"]
+    assert page["hits"][0]["modalities"] == ["CR"]
+    mentions = [each for hit in get(client, "/api/search", k=10)["hits"] for each in hit["entities"]]
+    assert any(each["alternatives"] and each["attributes"] for each in mentions)
+    assert get(client, "/api/search", q=f"effusion like:{FIRST}", facets=False)["facets"] == {}
+    assert get(client, "/api/facets").keys() == described.told["components"]["schemas"]["Facets"]["properties"].keys()
+    assert get(client, "/api/complete", q="mod")["completions"]
+    assert get(client, "/api/similar", image=FIRST)["hits"]
+    film = Path(server.library.holdings.image_file(FIRST).path).read_bytes()
+    assert client.post("/api/similar", content=film, params={"k": 2, "roi": "0,0,40,40"}).status_code == 200
+    # Studies, corrections, labels
+    label = {"target_kind": "study", "target_id": STUDY, "label": "teaching"}
+    post(client, "/api/labels", **label)
+    assert get(client, "/api/labels")["labels"]
+    assert get(client, f"/api/studies/{STUDY}")["labels"] == [label]
+    post(client, "/api/labels/remove", **label)
+    entity = get(client, f"/api/reports/{REPORT}")["entities"][0]
+    where = {"report_id": REPORT, "start": entity["start"], "end": entity["end"]}
+    post(client, "/api/corrections", **where, assertion="uncertain", code="J91.0", note="seen")
+    post(client, "/api/corrections/undo", **where)
+    assert get(client, "/api/corrections")["corrections"]
+    # Ingests
+    assert get(client, "/api/failures")["failures"]
+    assert follow(client, described, post(client, "/api/jobs", 202, paths=[source]))["summary"]["unchanged"]
+    retried = follow(client, described, post(client, "/api/failures/retry", 202))
+    get(client, f"/api/jobs/{retried['job_id']}")
+    post(client, f"/api/jobs/{retried['job_id']}/cancel")
+    server.library._database.write("UPDATE entities SET assertion = 'family', title = '' WHERE text ILIKE '%effusion%'")
+    again = follow(client, described, post(client, "/api/reports/reprocess", 202, everything=True))
+    assert again["summary"]["reports"][0]["changes"]
+    assert follow(client, described, post(client, "/api/model/calibrate", 202))["summary"]["scores"]
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (gone / "cut.dcm").write_bytes(film[:200])
+    begun = follow(client, described, post(client, "/api/jobs", 202, paths=[str(gone)]))
+    assert begun["summary"]["failures"]
+    assert len(get(client, "/api/jobs")["jobs"]) == 5
+    post(client, "/api/sources/remove", path=str(gone))
+    # The library
+    assert post(client, "/api/models/cancel")["switch"] is None
+    assert get(client, "/api/status")["switch"] is None
+    assert post(client, "/api/models/use", 202, model_id="other")["model_id"] == "other"
+    while get(client, "/api/status")["switch"]["running"]:
+        time.sleep(0.05)
+    assert get(client, "/api/status")["switch"]["summary"]["in_use"]
+    assert {model["role"] for model in get(client, "/api/models")["models"]} == {"in use", "kept"}
+    post(client, "/api/models/use", 202, model_id=server.library.models()[1].model_id)
+    assert post(client, "/api/models/cancel")["switch"]
+    assert get(client, "/api/doctor")["checks"]
+    post(client, "/api/login")
+    missing = described.json_routes() - described.seen
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/search?q=(", 400),
+        ("GET", "/api/search?k=0", 422),
+        ("GET", "/api/studies/1.2.3", 404),
+        ("GET", "/api/images/1.2.3/file", 404),
+        ("GET", "/api/images/1.2.3/frame", 404),
+        ("GET", f"/api/images/{FIRST}/frame?frame=2", 404),
+        ("POST", "/api/jobs", 422),
+        ("POST", "/api/jobs/none/cancel", 404),
+        ("GET", "/api/jobs/none/events", 404),
+    ],
+)
+def test_what_goes_wrong_is_answered_as_it_is_described(
+    client: httpx.Client, method: str, path: str, status: int
+) -> None:
+    assert client.request(method, path).status_code == status
+
+
+def test_bytes_come_as_they_are_described(client: httpx.Client, described: Description) -> None:
+    for what in ("file", "frame", "frame?format=raw", "thumbnail"):
+        assert client.get(f"/api/images/{FIRST}/{what}").status_code == 200
+    assert ("get", "/api/images/{image_id}/thumbnail", "200") in described.seen
+
+
+def test_what_the_guard_refuses_is_an_error_as_well(server: Local, described: Description) -> None:
+    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
+    told = [
+        server.client.get("/api/status", headers={"Authorization": "Bearer wrong"}),
+        server.client.get("/api/status", headers={"Origin": "http://example.org"}),
+        server.client.get("/api/status", headers={"Host": "example.org"}),
+        server.client.post("/api/labels", content=b"x" * (2 << 20)),
+        server.client.get("/api/nowhere"),
+        server.client.delete("/api/jobs"),
+    ]
+    assert [answer.status_code for answer in told] == [401, 403, 421, 413, 404, 405]
+    for answer in told:
+        described.check(answer.json(), schema)
+    described.check(INTERNAL.body, schema)
+
+
+def test_every_error_is_described(described: Description) -> None:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MedSearchError)]
+    assert QueryError in kinds
+    for kind in kinds:
+        if issubclass(kind, QueryError):
+            error: MedSearchError = kind("what", query="q", position=3, remedy="do")
+        else:
+            error = kind("what", item="it", remedy="do")
+        described.check(error_json(error), {"$ref": "#/components/schemas/ErrorAnswer"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda hit: hit.update(more=1),
+        lambda hit: hit.pop("patient_sex"),
+        lambda hit: hit.update(study_date="10.03.2024"),
+        lambda hit: hit["entities"][0].update(assertion="perhaps"),
+        lambda hit: hit["highlights"].append([1, 2, 3]),
+    ],
+    ids=["more", "less", "no date", "no assertion", "no range"],
+)
+def test_an_answer_that_is_not_as_described_would_be_noticed(
+    server: Local, described: Description, change: Any
+) -> None:
+    page = server.client.get("/api/search", params={"q": "effusion"}).json()
+    schema = {"$ref": "#/components/schemas/SearchPage"}
+    described.check(page, schema)
+    change(page["hits"][0])
+    with pytest.raises(ValidationError):
+        described.check(page, schema)
+
+
+def test_examples_are_as_described(described: Description) -> None:
+    """They may be abridged."""
+    loose = Description(description(), whole=False)
+    for method, path, _ in loose.routes:
+        for answer in loose.told["paths"][path][method]["responses"].values():
+            content = answer.get("content", {}).get(JSON, {})
+            if "example" in content:
+                loose.check(content["example"], content["schema"])
+
+
+def test_the_description_is_the_same_without_a_library(server: Local) -> None:
+    assert server.client.get("/api/openapi.json").json() == json.loads(json.dumps(description()))
+
+
+def test_the_description_that_the_browser_interface_is_made_of_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "medsearch_desktop.serve.api.openapi"], capture_output=True, check=True
+    )
+    assert done.stdout == KEPT.read_bytes(), "run `make types`"
