@@ -18,7 +18,9 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.lists import list_routes
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
+from medsearch_desktop.serve.api.preview import preview_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
@@ -58,6 +60,8 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     api.include_router(search_routes(library))
     api.include_router(study_routes(library))
     api.include_router(image_routes(library))
+    api.include_router(list_routes(library))
+    api.include_router(preview_routes(library))
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
     app.include_router(api)
