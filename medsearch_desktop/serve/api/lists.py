@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
-from medsearch_desktop.errors import ListError
+from medsearch_desktop.errors import ListError, RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.lists import MOST_NAME, MOST_NOTE, MOST_QUESTION, SavedSearch, TeachingList
 from medsearch_desktop.packing import file_name_of
@@ -217,6 +217,21 @@ class OldEntry(BaseModel):
     entry_id: EntryId
 
 
+class Target(BaseModel):
+    """Where on this machine a list is to be written: a folder that is new or empty, by its whole path."""
+
+    name: Name
+    folder: str = Field(min_length=1, max_length=4096)
+    reports: bool = Field(False, description="With the text of reports, which may hold names.")
+
+
+class Written(BaseModel):
+    """A list that was written: where, and how many entries."""
+
+    folder: str
+    entries: int
+
+
 def modelled(model: type[BaseModel], value: Any) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that answers with a model, for example `value`."""
     answers = example(value)
@@ -323,6 +338,13 @@ def list_routes(library: Library) -> APIRouter:
         except BaseException:
             made.cleanup()
             raise
+
+    @router.post("/teaching/export", responses=modelled(Written, {"folder": "/home/reader/basics", "entries": 2}))
+    def write(to: Target) -> Json:
+        """Write a teaching list into a folder of this machine, with the same in it as the ZIP file."""
+        if not Path(to.folder).is_absolute() or "\0" in to.folder:
+            raise RequestError("is no whole path", item="folder", remedy="Begin at the root of the disk")
+        return Json({"folder": to.folder, "entries": lists.export_folder(to.name, to.folder, with_reports=to.reports)})
 
     @router.post("/teaching/import", responses=modelled(TeachingListRow, _LIST), openapi_extra=_JSON_BODY)
     async def bring(request: Request, name: NewName = "") -> Json:
