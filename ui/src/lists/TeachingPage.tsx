@@ -2,7 +2,7 @@ import '../style/lists.css';
 
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 
 import { post } from '../api/client';
@@ -14,6 +14,8 @@ const route = getRouteApi('/teaching');
 const MOST_PICTURES = 3;
 
 type Act = (path: string, body: unknown) => Promise<void>;
+type Way = 'up' | 'down';
+type Move = (entry: TeachingEntry, way: Way, place: number) => void;
 
 /** One teaching list: its entries in their order, and handing it over. */
 export function TeachingPage() {
@@ -36,6 +38,22 @@ function Opened({ opened: { about, entries } }: { opened: OpenedList }) {
     }
     await queries.invalidateQueries({ queryKey: ['teaching'] });
   };
+  // An element that is moved loses the focus, which is to stay with the button that was pressed; at an end of the list
+  // that does nothing more, and the other one of the entry has it.
+  const pressed = useRef<[way: Way, entryId: string] | null>(null);
+  useEffect(() => {
+    if (pressed.current === null) return;
+    const [way, id] = pressed.current;
+    const [same, other] = [way, way === 'up' ? 'down' : 'up'].map((each) =>
+      document.querySelector<HTMLButtonElement>(`[data-move="${each} ${id}"]`),
+    );
+    (same?.disabled === true ? other : same)?.focus();
+    pressed.current = null;
+  }, [entries]);
+  const move: Move = (entry, way, place) => {
+    pressed.current = [way, entry.entry_id];
+    void act('/teaching/entries/change', { entry_id: entry.entry_id, place });
+  };
   return (
     <div className="page teaching-page">
       <p>
@@ -53,7 +71,7 @@ function Opened({ opened: { about, entries } }: { opened: OpenedList }) {
       <ol className="entries" aria-label="Entries">
         {entries.map((entry, index) => (
           <li key={entry.entry_id}>
-            <Entry entry={entry} number={index + 1} last={index === entries.length - 1} act={act} />
+            <Entry entry={entry} number={index + 1} last={index === entries.length - 1} act={act} move={move} />
           </li>
         ))}
       </ol>
@@ -66,17 +84,11 @@ interface EntryProperties {
   number: number;
   last: boolean;
   act: Act;
+  move: Move;
 }
 
-function Entry({ entry, number, last, act }: EntryProperties) {
+function Entry({ entry, number, last, act, move }: EntryProperties) {
   const id = entry.entry_id;
-  const move = async (place: number, button: string) => {
-    await act('/teaching/entries/change', { entry_id: id, place });
-    // An element that is moved loses the focus; at an end its button does nothing more, and the other has it.
-    const pressed = document.querySelector<HTMLButtonElement>(`[data-move="${button} ${id}"]`);
-    const other = document.querySelector<HTMLButtonElement>(`[data-move="${button === 'up' ? 'down' : 'up'} ${id}"]`);
-    (pressed?.disabled === true ? other : pressed)?.focus();
-  };
   return (
     <article className="entry">
       <div className="pictures">
@@ -113,7 +125,7 @@ function Entry({ entry, number, last, act }: EntryProperties) {
             data-move={`up ${id}`}
             aria-label={`Move entry ${number} up`}
             isDisabled={number === 1}
-            onPress={() => void move(number - 1, 'up')}
+            onPress={() => move(entry, 'up', number - 1)}
           >
             ↑
           </Button>
@@ -121,7 +133,7 @@ function Entry({ entry, number, last, act }: EntryProperties) {
             data-move={`down ${id}`}
             aria-label={`Move entry ${number} down`}
             isDisabled={last}
-            onPress={() => void move(number + 1, 'down')}
+            onPress={() => move(entry, 'down', number + 1)}
           >
             ↓
           </Button>
