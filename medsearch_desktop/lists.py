@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,9 @@ class Lists:
         try:
             return self._teaching.append(name, entry, at=_now())
         except NotFoundError:
-            self._teaching.create(name, note="", at=_now())
+            # Another thread may have begun it meanwhile.
+            with suppress(ListError):
+                self._teaching.create(name, note="", at=_now())
             return self._teaching.append(name, entry, at=_now())
 
     def change_entry(self, entry_id: str, *, note: str | None = None, place: int | None = None) -> None:

@@ -24,7 +24,6 @@ export function Labels({ kind, id, labels, of }: Properties) {
   const [open, setOpen] = useState(of === undefined);
   const [error, setError] = useState<unknown>(null);
   const box = useRef<HTMLDivElement>(null);
-  const counts = useQuery({ ...labelCounts, enabled: open });
   const named = (text: string) => (of === undefined ? text : `${text} of ${of}`);
   const change = async (path: string, label: Label) => {
     try {
@@ -78,11 +77,7 @@ export function Labels({ kind, id, labels, of }: Properties) {
               }}
             />
           </label>
-          <datalist id={known}>
-            {(counts.data ?? []).map((each) => (
-              <option key={each.label} value={each.label} />
-            ))}
-          </datalist>
+          <Proposals id={known} />
           <Button
             type="submit"
             isDisabled={!word.trim()}
@@ -98,5 +93,17 @@ export function Labels({ kind, id, labels, of }: Properties) {
       )}
       {error !== null && <ErrorMessage error={error} what="The label was not changed" />}
     </div>
+  );
+}
+
+/** What the browser completes a label to: those that are in use. */
+function Proposals({ id }: { id: string }) {
+  const counts = useQuery(labelCounts);
+  return (
+    <datalist id={id}>
+      {(counts.data ?? []).map((each) => (
+        <option key={each.label} value={each.label} />
+      ))}
+    </datalist>
   );
 }

@@ -40,7 +40,9 @@ export function SavedSearches({ question, sort, onOpen }: Properties) {
               Open …
             </option>
             {(saved.data ?? []).map((each) => (
-              <option key={each.name}>{each.name}</option>
+              <option key={each.name} value={each.name}>
+                {each.name}
+              </option>
             ))}
           </select>
         </label>

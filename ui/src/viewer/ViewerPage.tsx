@@ -144,6 +144,7 @@ function Viewer({ study, image, beside }: Properties) {
           Ask by a region
         </Link>
         <AddToList
+          key={`${shown} ${image} ${beside}`}
           kind="image"
           id={(shown === 'left' ? image : beside) ?? image}
           of={shown === 'left' ? 'the image' : 'the right image'}
