@@ -19,6 +19,7 @@
     │   ├── LibraryFormatError        written by a newer release, or damaged beyond healing
     │   └── StorageFullError          the disk is full; everything committed before stays readable
     ├── MeterError                    too little in the library to measure the match meter by
+    ├── ListError                     a saved search or teaching list: a name is taken, a file is no list
     ├── NotFoundError                 no such image, report or study in this library
     ├── ServeError                    the local server cannot begin, or went away
     ├── RequestError                  a request to the local server that it cannot take
@@ -121,6 +122,10 @@ class StorageFullError(LibraryError):
 
 class MeterError(MedSearchError):
     """The library holds too few images with a report for the match meter to be measured."""
+
+
+class ListError(MedSearchError):
+    """A saved search or teaching list cannot be kept, brought in or written out as asked."""
 
 
 class NotFoundError(MedSearchError):

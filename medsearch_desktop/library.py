@@ -27,6 +27,7 @@ from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
+from medsearch_desktop.lists import Lists
 from medsearch_desktop.records import (
     Assertion,
     Bucket,
@@ -109,6 +110,7 @@ class Library:
             self._intake = Intake(self._database)
             self._studies = Studies(self._database)
             self.holdings = Holdings(self.path, self._database, self.catalogue, max_pixels=config.max_pixels)
+            self.lists = Lists(self._database, self.catalogue, self.holdings)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)

@@ -17,6 +17,7 @@ from typing import Any
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
+from medsearch_desktop.serve.list_commands import add_list_commands
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.reports import add_report_commands
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     failures.add_argument("--retry", action="store_true", help="try each of them again")
 
     add_report_commands(commands)
+    add_list_commands(commands)
     add_commands(add_model_commands(commands))
     add_terminology_commands(commands)
 

@@ -72,6 +72,11 @@ def answer(options: argparse.Namespace, value: Any, *lines: str) -> int:
     return 0
 
 
+def warn(text: str) -> None:
+    """Print what a user has to know beside the answer."""
+    print(f"medsearch: {text}", file=sys.stderr)
+
+
 def printable(text: str) -> str:
     """Return text that any terminal takes: control characters (not line breaks and tabs) and lone surrogates shown."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError, SourceError
@@ -30,6 +30,9 @@ from medsearch_desktop.records import (
 from medsearch_desktop.serve import wire
 from medsearch_desktop.serve.cursors import write_cursor
 from medsearch_desktop.serve.errors import error_from_json
+
+if TYPE_CHECKING:
+    from medsearch_desktop.serve.owner_lists import RemoteLists
 
 FILE = "owner.json"
 _MOST_FILE_BYTES = 10_000
@@ -216,6 +219,29 @@ class RemoteLibrary:
             cursor = row["next"]
             more = bool(cursor)
         return found
+
+    @property
+    def lists(self) -> RemoteLists:
+        """The labels, saved searches and teaching lists of the library."""
+        from medsearch_desktop.serve.owner_lists import RemoteLists
+
+        return RemoteLists(self._ask, self._fetch)
+
+    def label(self, target_kind: str, target_id: str, label: str) -> None:
+        """Put a label on its target as `Library.label` does."""
+        self._ask("POST", "/api/labels", body={"target_kind": target_kind, "target_id": target_id, "label": label})
+
+    def unlabel(self, target_kind: str, target_id: str, label: str) -> None:
+        """Take a label off as `Library.unlabel` does."""
+        body = {"target_kind": target_kind, "target_id": target_id, "label": label}
+        self._ask("POST", "/api/labels/remove", body=body)
+
+    def _fetch(self, path: str, query: dict[str, Any], file: Path) -> None:
+        from medsearch_desktop.packing import receive
+
+        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+        with self._sent("GET", f"{path}?{urlencode(given)}") as response:
+            receive(iter(lambda: response.read(1 << 20), b""), file)
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
         from medsearch_desktop.library import neither_image_nor_file

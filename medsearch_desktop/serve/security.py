@@ -30,7 +30,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOGIN = "/login"
-UPLOADS = frozenset({("POST", "/api/similar")})
+UPLOADS = frozenset({("POST", "/api/similar"), ("POST", "/api/preview"), ("POST", "/api/teaching/import")})
 # Questions and folders are short; only an image to ask by is large.
 MOST_BODY_BYTES = 1 << 20
 # A body has that long to arrive, and a second more for each MiB of its limit.

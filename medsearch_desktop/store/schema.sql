@@ -195,3 +195,35 @@ CREATE TABLE corrections (
     undone_by     VARCHAR NOT NULL,    -- empty while it holds
     undone_at     VARCHAR NOT NULL
 );
+
+-- migration 4
+-- What a person keeps beside labels: questions, and lists of studies and images to teach with. Names are told apart
+-- by `key`, which leaves out case and width of letters.
+CREATE TABLE saved_searches (
+    key         VARCHAR PRIMARY KEY,
+    name        VARCHAR NOT NULL,
+    question    VARCHAR NOT NULL,
+    sort        VARCHAR NOT NULL,
+    note        VARCHAR NOT NULL,
+    created_at  VARCHAR NOT NULL       -- ISO 8601, UTC
+);
+
+CREATE TABLE teaching_lists (
+    list_id     VARCHAR PRIMARY KEY,
+    key         VARCHAR NOT NULL UNIQUE,
+    name        VARCHAR NOT NULL,
+    note        VARCHAR NOT NULL,
+    created_at  VARCHAR NOT NULL
+);
+
+-- Kept when their target goes. `target_id` is empty of an imported entry whose target was never here.
+CREATE TABLE teaching_entries (
+    entry_id    VARCHAR PRIMARY KEY,
+    list_id     VARCHAR NOT NULL,
+    position    INTEGER NOT NULL,      -- 0 to n - 1 without gaps
+    target_kind VARCHAR NOT NULL,      -- study, image
+    target_id   VARCHAR NOT NULL,
+    reference   VARCHAR NOT NULL,      -- SHA-256 of kind and identifier: what an export names the target by
+    note        VARCHAR NOT NULL,
+    added_at    VARCHAR NOT NULL
+);

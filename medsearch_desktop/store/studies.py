@@ -153,6 +153,13 @@ class Studies:
         """Return every label and how many targets have it, by label."""
         return dict(self._read("SELECT label, count(*) FROM labels GROUP BY label ORDER BY label"))
 
+    def labelled(self, label: str) -> tuple[Label, ...]:
+        """Return what has a label."""
+        rows = self._read(
+            "SELECT target_kind, target_id, label FROM labels WHERE label = $label ORDER BY ALL", label=label
+        )
+        return tuple(Label(*row) for row in rows)
+
     def image_file(self, image_id: str) -> ImageFile | None:
         """Return the file that an image is in, or None where there is no such image."""
         rows = self._read(

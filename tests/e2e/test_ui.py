@@ -255,11 +255,11 @@ def test_similar_images_come_with_their_score(page: Any, served: Served) -> None
 def test_a_hostile_label_is_text(page: Any, served: Served) -> None:
     hostile = "<img src=x onerror=document.title='taken'>"
     page.goto(f"{served.url}/study/{served.first_study()['study_uid']}")
-    page.get_by_role("textbox", name="New label").fill(hostile)
-    page.get_by_role("button", name="Add").click()
-    expect(page.get_by_role("list", name="Labels")).to_contain_text(hostile)
+    page.get_by_role("combobox", name="New label", exact=True).fill(hostile)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("list", name="Labels", exact=True)).to_contain_text(hostile)
     page.get_by_role("button", name=f"Remove the label {hostile}").click()
-    expect(page.get_by_role("list", name="Labels")).not_to_contain_text("img")
+    expect(page.get_by_role("list", name="Labels", exact=True)).not_to_contain_text("img")
     assert page.title() == "MedSearch Desktop"
 
 

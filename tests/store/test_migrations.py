@@ -12,6 +12,7 @@ import pytest
 from medsearch_desktop.records import AttributeKind
 from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.lists import NewEntry, SavedSearch, SavedSearches, TeachingLists
 from medsearch_desktop.store.reports import Reports
 
 TEXT = "FINDINGS: Small left effusion."
@@ -54,6 +55,19 @@ def test_entities_of_before_are_still_there(old: Path) -> None:
         -1,
     )
     assert stored.report.language == "en"
+    database.close()
+
+
+def test_lists_can_be_kept_in_a_library_of_before(old: Path) -> None:
+    database = Database(old)
+    searches, lists = SavedSearches(database), TeachingLists(database)
+    assert (searches.all(), lists.all()) == ([], [])
+    searches.put(SavedSearch("q", "effusion", "score", "", "2026-01-01"))
+    lists.create("basics", note="", at="2026-01-01", entries=[NewEntry("study", "1.2", "0" * 64, "n")])
+    database.close()
+    database = Database(old)
+    assert [each.question for each in SavedSearches(database).all()] == ["effusion"]
+    assert [(each.note, each.missing) for each in TeachingLists(database).entries("basics")] == [("n", True)]
     database.close()
 
 

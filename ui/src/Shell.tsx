@@ -23,6 +23,7 @@ export function Shell() {
           <Link to="/ask" activeOptions={{ includeSearch: false }}>
             Ask by image
           </Link>
+          <Link to="/lists">Lists</Link>
           <Link to="/library">Library</Link>
         </nav>
         <span className="notice">Not a medical device</span>

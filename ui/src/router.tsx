@@ -51,8 +51,21 @@ const library = createRoute({
   component: lazyRouteComponent(() => import('./library/LibraryPage'), 'LibraryPage'),
 });
 
+const lists = createRoute({
+  getParentRoute: () => root,
+  path: '/lists',
+  component: lazyRouteComponent(() => import('./lists/ListsPage'), 'ListsPage'),
+});
+
+const teaching = createRoute({
+  getParentRoute: () => root,
+  path: '/teaching',
+  validateSearch: (values): { name?: string } => ({ name: text(values.name) }),
+  component: lazyRouteComponent(() => import('./lists/TeachingPage'), 'TeachingPage'),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([search, study, view, ask, library]),
+  routeTree: root.addChildren([search, study, view, ask, lists, teaching, library]),
   parseSearch: parseAddress,
   stringifySearch: writeAddress,
   scrollRestoration: true,

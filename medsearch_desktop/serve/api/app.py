@@ -19,8 +19,10 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
+from medsearch_desktop.serve.api.lists import list_routes
 from medsearch_desktop.serve.api.models import ErrorAnswer
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
+from medsearch_desktop.serve.api.preview import preview_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
@@ -62,6 +64,8 @@ def api_routes(library: Library, security: Security, jobs: Jobs) -> APIRouter:
     api.include_router(search_routes(library))
     api.include_router(study_routes(library))
     api.include_router(image_routes(library))
+    api.include_router(list_routes(library))
+    api.include_router(preview_routes(library))
     api.include_router(job_routes(library, jobs))
     api.include_router(status_routes(library, security))
     return api

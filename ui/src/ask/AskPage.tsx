@@ -11,35 +11,32 @@ import { outside, similar } from '../api/queries';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { VisualHits } from '../parts/VisualHits';
 import { frameRoute } from '../viewer/frames';
+import { preview } from './preview';
 import { readRegion } from './region';
 import { RegionPicker } from './RegionPicker';
 
 const route = getRouteApi('/ask');
 const NEAREST = 24;
 
-/** A file that is asked by; it stays in this window. `number` tells files apart. */
+/** A file that is asked by; it stays in this window. `number` tells files apart for as long as the window is open. */
 interface Outside {
   file: File;
   number: number;
-  address: string;
 }
+let files = 0;
 
 /** Ask by an image: one of the library or from outside, the whole or a region of it. */
 export function AskPage() {
   const { image, roi = '', where = '' } = route.useSearch();
   const navigate = route.useNavigate();
   const [given, setGiven] = useState<Outside | null>(null);
-  const [plain, setPlain] = useState(true);
   const [filter, setFilter] = useState(where);
   const region = readRegion(roi) === null ? '' : roi;
 
   const take = useCallback(
     (file: File) => {
-      setGiven((before) => {
-        if (before !== null) URL.revokeObjectURL(before.address);
-        return { file, number: (before?.number ?? 0) + 1, address: URL.createObjectURL(file) };
-      });
-      setPlain(true);
+      files += 1;
+      setGiven({ file, number: files });
       void navigate({ search: (before) => ({ where: before.where }) });
     },
     [navigate],
@@ -66,6 +63,7 @@ export function AskPage() {
     ...outside(file?.file ?? null, file?.number ?? 0, { k: NEAREST, roi: region, where }),
     enabled: file !== null,
   });
+  const shown = useQuery({ ...preview(file?.file ?? null, file?.number ?? 0), enabled: file !== null });
   const answer = image !== undefined ? inside : fromOutside;
   const asked = image !== undefined || file !== null;
 
@@ -97,18 +95,18 @@ export function AskPage() {
         <div className="columns">
           <section aria-label="The question">
             {file !== null && <p>{file.file.name}</p>}
-            {image !== undefined || plain ? (
+            {file !== null && shown.isPending && <Waiting what="Drawing the picture" />}
+            {file !== null && shown.isError && <ErrorMessage error={shown.error} what="The file cannot be shown" />}
+            {(image !== undefined || shown.isSuccess) && (
               <RegionPicker
                 key={image ?? file?.number}
-                source={image === undefined ? (file?.address ?? '') : frameRoute(image, undefined, 'png')}
+                source={image === undefined ? (shown.data?.address ?? '') : frameRoute(image, undefined, 'png')}
+                whole={image === undefined ? shown.data : undefined}
                 region={region}
                 onChange={(text) =>
                   void navigate({ search: (before) => ({ ...before, roi: text || undefined }), resetScroll: false })
                 }
-                onBroken={() => setPlain(false)}
               />
-            ) : (
-              <p className="message">This window cannot show the file; it is asked by as a whole.</p>
             )}
             <form
               onSubmit={(event) => {

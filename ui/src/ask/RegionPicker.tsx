@@ -4,9 +4,10 @@ import { between, readRegion, type Region, type Size, writeRegion } from './regi
 
 interface Properties {
   source: string;
+  /** The size in which the region is given, where the picture is a smaller one of the image. */
+  whole?: Size | undefined;
   region: string;
   onChange: (region: string) => void;
-  onBroken: () => void;
 }
 
 const PARTS = [
@@ -17,7 +18,7 @@ const PARTS = [
 ] as const;
 
 /** An image on which a rectangle can be drawn, by the mouse or by numbers. */
-export function RegionPicker({ source, region, onChange, onBroken }: Properties) {
+export function RegionPicker({ source, whole, region, onChange }: Properties) {
   const [size, setSize] = useState<Size | null>(null);
   const [drawn, setDrawn] = useState<Region | null>(null);
   const corner = useRef<[number, number] | null>(null);
@@ -42,9 +43,8 @@ export function RegionPicker({ source, region, onChange, onBroken }: Properties)
           alt="The image to ask by"
           draggable={false}
           onLoad={(event) =>
-            setSize({ width: event.currentTarget.naturalWidth, height: event.currentTarget.naturalHeight })
+            setSize(whole ?? { width: event.currentTarget.naturalWidth, height: event.currentTarget.naturalHeight })
           }
-          onError={onBroken}
         />
         {size !== null && (
           <svg

@@ -3,6 +3,7 @@ import { Button } from 'react-aria-components/Button';
 
 import type { Hit } from '../api/records';
 import { aboutOf } from '../parts/about';
+import { AddToList } from '../parts/AddToList';
 import { ASSERTION_MARKS, ASSERTION_NAMES, statedCodes } from '../parts/mention';
 import { Thumbnail } from '../parts/Thumbnail';
 import { pieces } from '../text/spans';
@@ -59,6 +60,11 @@ function Row({ hit, onChoose }: { hit: Hit; onChoose: (choice: string) => void }
         <About hit={hit} />
         <p className="snippet">{hit.snippet ? <Snippet hit={hit} /> : 'No report'}</p>
         <Codes hit={hit} onChoose={onChoose} />
+        {hit.study_uid && (
+          <p className="actions">
+            <AddToList kind="study" id={hit.study_uid} of={titleOf(hit)} />
+          </p>
+        )}
       </div>
     </article>
   );

@@ -12,6 +12,7 @@ import { Charts } from './Charts';
 import { Facets } from './Facets';
 import { compose, readChoice, STATE_NAMES } from './question';
 import { Rows, Wall } from './Results';
+import { SavedSearches } from './SavedSearches';
 import { SearchBox } from './SearchBox';
 import { useTyped } from './useTyped';
 
@@ -103,6 +104,11 @@ export function SearchPage() {
               ))}
             </select>
           </label>
+          <SavedSearches
+            question={question}
+            sort={state.sort}
+            onOpen={(kept, order) => change({ q: kept, f: [], sort: order })}
+          />
           <ToggleButton
             className="quiet"
             isSelected={state.view === 'wall'}

@@ -1,13 +1,14 @@
-import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 
-import { post } from '../api/client';
 import { study as studyOf } from '../api/queries';
 import type { Label, Study, StudyImage } from '../api/records';
 import { ageOf } from '../parts/about';
+import { AddToList } from '../parts/AddToList';
 import { Facts } from '../parts/Facts';
+import { Labels } from '../parts/Labels';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { Thumbnail } from '../parts/Thumbnail';
 import { ReportText } from './ReportText';
@@ -43,7 +44,12 @@ function Opened({ study }: { study: Study }) {
             .filter(Boolean)
             .join(', ')}
         </p>
-        <Labels study={study} />
+        <Labels
+          kind="study"
+          id={study.study_uid}
+          labels={study.labels.filter((each) => each.target_kind === 'study' || each.target_kind === 'report')}
+        />
+        <AddToList kind="study" id={study.study_uid} of="this study" />
       </header>
       <Timeline study={study} />
       <div className="columns">
@@ -51,7 +57,7 @@ function Opened({ study }: { study: Study }) {
           <h2>Images</h2>
           {study.images.length === 0 && <p className="quiet-text">This study has no image here.</p>}
           <ol className="images">
-            {study.images.map((image) => (
+            {study.images.map((image, index) => (
               <li key={image.image_id}>
                 <Thumbnail
                   imageId={image.image_id}
@@ -59,6 +65,12 @@ function Opened({ study }: { study: Study }) {
                   name={`Open ${nameOf(image)} in the viewer`}
                 />
                 <p>{nameOf(image)}</p>
+                <Labels
+                  kind="image"
+                  id={image.image_id}
+                  labels={labelsOf(study, image.image_id)}
+                  of={`image ${index + 1}`}
+                />
                 {image.pixel_error ? (
                   <p className="quiet-text">No picture: {image.pixel_error}</p>
                 ) : (
@@ -73,11 +85,13 @@ function Opened({ study }: { study: Study }) {
                     >
                       Similar to this
                     </Button>
+                    <AddToList kind="image" id={image.image_id} of={`image ${index + 1}`} />
                   </p>
                 )}
               </li>
             ))}
           </ol>
+          <Series study={study} />
           <Metadata study={study} />
         </section>
         <section aria-label="Reports">
@@ -89,6 +103,34 @@ function Opened({ study }: { study: Study }) {
       </div>
       {asked && <SimilarImages imageId={asked} />}
     </div>
+  );
+}
+
+/** The labels of a series or an image of a study. */
+const labelsOf = (study: Study, id: string): Label[] => study.labels.filter((each) => each.target_id === id);
+
+/** The series of a study with their labels. */
+function Series({ study }: { study: Study }) {
+  const counts = new Map<string, number>();
+  for (const { series_uid: uid } of study.images) counts.set(uid, (counts.get(uid) ?? 0) + 1);
+  return (
+    <section aria-label="Series" className="series">
+      <h2>Series</h2>
+      <ol>
+        {[...counts].map(([uid, count], index) => {
+          const first = study.images.find((image) => image.series_uid === uid);
+          return (
+            <li key={uid}>
+              <p>
+                {index + 1}. {[first?.series_description, first?.modality].filter(Boolean).join(', ') || 'series'},{' '}
+                {count} {count === 1 ? 'image' : 'images'}
+              </p>
+              <Labels kind="series" id={uid} labels={labelsOf(study, uid)} of={`series ${index + 1}`} />
+            </li>
+          );
+        })}
+      </ol>
+    </section>
   );
 }
 
@@ -122,56 +164,5 @@ function Metadata({ study }: { study: Study }) {
         <Facts rows={rows} />
       </dl>
     </details>
-  );
-}
-
-function Labels({ study }: { study: Study }) {
-  const queries = useQueryClient();
-  const [word, setWord] = useState('');
-  const [error, setError] = useState<unknown>(null);
-  const change = async (path: string, label: Label) => {
-    try {
-      await post(path, label);
-      setError(null);
-      setWord('');
-      await queries.invalidateQueries();
-    } catch (reason) {
-      setError(reason);
-    }
-  };
-  const own = (label: string): Label => ({ target_kind: 'study', target_id: study.study_uid, label });
-  return (
-    <div className="labels">
-      <ul aria-label="Labels">
-        {study.labels.map((label) => (
-          <li key={`${label.target_kind} ${label.target_id} ${label.label}`} className="chip">
-            {label.label}
-            {label.target_kind !== 'study' && <span className="code">{label.target_kind}</span>}
-            <Button
-              className="quiet small"
-              aria-label={`Remove the label ${label.label}`}
-              onPress={() => void change('/labels/remove', label)}
-            >
-              ×
-            </Button>
-          </li>
-        ))}
-      </ul>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (word.trim()) void change('/labels', own(word.trim()));
-        }}
-      >
-        <label>
-          <span className="hidden">New label</span>
-          <input value={word} maxLength={200} placeholder="New label" onChange={(e) => setWord(e.target.value)} />
-        </label>
-        <Button type="submit" isDisabled={!word.trim()}>
-          Add
-        </Button>
-      </form>
-      {error !== null && <ErrorMessage error={error} what="The label was not changed" />}
-    </div>
   );
 }

@@ -12,6 +12,7 @@ import { Toolbar } from 'react-aria-components/Toolbar';
 
 import { study as studyOf } from '../api/queries';
 import type { Study, StudyImage } from '../api/records';
+import { AddToList } from '../parts/AddToList';
 import { ErrorMessage, Waiting } from '../parts/Message';
 import { HOTKEYS, hotkeyOf, TOOL_NAMES } from './keys';
 import { Pane } from './Pane';
@@ -142,6 +143,12 @@ function Viewer({ study, image, beside }: Properties) {
         <Link to="/ask" search={{ image }}>
           Ask by a region
         </Link>
+        <AddToList
+          key={`${shown} ${image} ${beside}`}
+          kind="image"
+          id={(shown === 'left' ? image : beside) ?? image}
+          of={shown === 'left' ? 'the image' : 'the right image'}
+        />
         {(Object.entries(TOOL_NAMES) as [ToolName, [string, string]][]).map(([name, [key, label]]) => (
           <ToggleButton key={name} isSelected={tool === name} onChange={() => choose(name)} aria-keyshortcuts={key}>
             {label}
