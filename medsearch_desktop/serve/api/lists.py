@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -232,86 +232,80 @@ class Written(BaseModel):
     entries: int
 
 
-def modelled(model: type[BaseModel], value: Any) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers with a model, for example `value`."""
-    answers = example(value)
-    answers[200]["model"] = model
-    return answers
-
-
 def list_routes(library: Library) -> APIRouter:
     """Return the routes of saved searches, teaching lists and the targets of labels."""
     router = APIRouter(tags=["lists"])
-    lists = library.lists
 
-    @router.get("/labels/targets", responses=modelled(LabelledRows, {"targets": [_LABELLED]}))
+    @router.get("/labels/targets", responses=example({"targets": [_LABELLED]}, model=LabelledRows))
     def labelled(label: Annotated[str, Query(max_length=200)]) -> Json:
         """List the studies, series, images and reports that have a label."""
-        return Json({"targets": [asdict(each) for each in lists.labelled(label)]})
+        return Json({"targets": [asdict(each) for each in library.lists.labelled(label)]})
 
-    @router.get("/saved", responses=modelled(SavedSearchRows, {"saved": [_SAVED]}))
+    @router.get("/saved", responses=example({"saved": [_SAVED]}, model=SavedSearchRows))
     def saved() -> Json:
         """List every saved search by name."""
-        return Json({"saved": [asdict(each) for each in lists.saved()]})
+        return Json({"saved": [asdict(each) for each in library.lists.saved()]})
 
-    @router.post("/saved", responses=modelled(SavedSearchRow, _SAVED))
+    @router.post("/saved", responses=example(_SAVED, model=SavedSearchRow))
     def save(new: NewSearch) -> Json:
         """Keep a question, which has to be one that can be read, under a name that is free."""
-        return _row(lists.save(new.name, new.question, sort=new.sort, note=new.note))
+        return _row(library.lists.save(new.name, new.question, sort=new.sort, note=new.note))
 
-    @router.post("/saved/change", responses=modelled(SavedSearchRow, _SAVED))
+    @router.post("/saved/change", responses=example(_SAVED, model=SavedSearchRow))
     def change_saved(new: ChangedSearch) -> Json:
         """Rename a saved search, or change its question, sort or note."""
-        return _row(lists.change_saved(new.name, to=new.to, question=new.question, sort=new.sort, note=new.note))
+        return _row(
+            library.lists.change_saved(new.name, to=new.to, question=new.question, sort=new.sort, note=new.note)
+        )
 
-    @router.post("/saved/remove", responses=modelled(Removed, {"removed": "Effusions"}))
+    @router.post("/saved/remove", responses=example({"removed": "Effusions"}, model=Removed))
     def forget_saved(old: Named) -> Json:
         """Remove a saved search."""
-        lists.forget_saved(old.name)
+        library.lists.forget_saved(old.name)
         return Json({"removed": old.name})
 
-    @router.get("/teaching", responses=modelled(TeachingListRows, {"lists": [_LIST]}))
+    @router.get("/teaching", responses=example({"lists": [_LIST]}, model=TeachingListRows))
     def teaching() -> Json:
         """List every teaching list by name."""
-        return Json({"lists": [asdict(each) for each in lists.teaching()]})
+        return Json({"lists": [asdict(each) for each in library.lists.teaching()]})
 
-    @router.post("/teaching", responses=modelled(TeachingListRow, _LIST))
+    @router.post("/teaching", responses=example(_LIST, model=TeachingListRow))
     def create(new: NewList) -> Json:
         """Begin a teaching list."""
-        return _row(lists.create_teaching(new.name, note=new.note))
+        return _row(library.lists.create_teaching(new.name, note=new.note))
 
-    @router.post("/teaching/change", responses=modelled(TeachingListRow, _LIST))
+    @router.post("/teaching/change", responses=example(_LIST, model=TeachingListRow))
     def change(new: ChangedList) -> Json:
         """Rename a teaching list or change its note."""
-        return _row(lists.change_teaching(new.name, to=new.to, note=new.note))
+        return _row(library.lists.change_teaching(new.name, to=new.to, note=new.note))
 
-    @router.post("/teaching/remove", responses=modelled(Removed, {"removed": "Chest basics"}))
+    @router.post("/teaching/remove", responses=example({"removed": "Chest basics"}, model=Removed))
     def remove(old: Named) -> Json:
         """Remove a teaching list; the studies and images on it stay."""
-        lists.remove_teaching(old.name)
+        library.lists.remove_teaching(old.name)
         return Json({"removed": old.name})
 
-    @router.get("/teaching/list", responses=modelled(OpenedList, {"about": _LIST, "entries": [_ENTRY]}))
+    @router.get("/teaching/list", responses=example({"about": _LIST, "entries": [_ENTRY]}, model=OpenedList))
     def opened(name: Asked) -> Json:
         """Show a teaching list with its entries in their order, those missing from the library too."""
-        of, entries = lists.teaching_list(name)
+        of, entries = library.lists.teaching_list(name)
         return Json({"about": asdict(of), "entries": [asdict(each) for each in entries]})
 
-    @router.post("/teaching/entries", responses=modelled(Added, {"entry_id": _ENTRY["entry_id"]}))
+    @router.post("/teaching/entries", responses=example({"entry_id": _ENTRY["entry_id"]}, model=Added))
     def add(new: NewEntry) -> Json:
         """Put a study or image at the end of a list."""
-        return Json({"entry_id": lists.add_entry(new.list, new.target_kind, new.target_id, note=new.note)})
+        return Json({"entry_id": library.lists.add_entry(new.list, new.target_kind, new.target_id, note=new.note)})
 
-    @router.post("/teaching/entries/change", responses=modelled(Changed, {"entry_id": _ENTRY["entry_id"]}))
+    @router.post("/teaching/entries/change", responses=example({"entry_id": _ENTRY["entry_id"]}, model=Changed))
     def change_entry(new: ChangedEntry) -> Json:
         """Change an entry's note, or its place on its list."""
-        lists.change_entry(new.entry_id, note=new.note, place=new.place)
+        library.lists.change_entry(new.entry_id, note=new.note, place=new.place)
         return Json({"entry_id": new.entry_id})
 
-    @router.post("/teaching/entries/remove", responses=modelled(Removed, {"removed": _ENTRY["entry_id"]}))
+    @router.post("/teaching/entries/remove", responses=example({"removed": _ENTRY["entry_id"]}, model=Removed))
     def remove_entry(old: OldEntry) -> Json:
         """Take an entry off its list."""
-        lists.remove_entry(old.entry_id)
+        library.lists.remove_entry(old.entry_id)
         return Json({"removed": old.entry_id})
 
     @router.get(
@@ -327,7 +321,7 @@ def list_routes(library: Library) -> APIRouter:
         made = tempfile.TemporaryDirectory(prefix="medsearch-teaching-")
         try:
             file = Path(made.name) / "list.zip"
-            lists.export_zip(name, file, with_reports=reports)
+            library.lists.export_zip(name, file, with_reports=reports)
             attached = f'attachment; filename="{file_name_of(name)}.zip"'
             return FileResponse(
                 file,
@@ -339,14 +333,16 @@ def list_routes(library: Library) -> APIRouter:
             made.cleanup()
             raise
 
-    @router.post("/teaching/export", responses=modelled(Written, {"folder": "/home/reader/basics", "entries": 2}))
+    @router.post("/teaching/export", responses=example({"folder": "/home/reader/basics", "entries": 2}, model=Written))
     def write(to: Target) -> Json:
         """Write a teaching list into a folder of this machine, with the same in it as the ZIP file."""
         if not Path(to.folder).is_absolute() or "\0" in to.folder:
             raise RequestError("is no whole path", item="folder", remedy="Begin at the root of the disk")
-        return Json({"folder": to.folder, "entries": lists.export_folder(to.name, to.folder, with_reports=to.reports)})
+        return Json(
+            {"folder": to.folder, "entries": library.lists.export_folder(to.name, to.folder, with_reports=to.reports)}
+        )
 
-    @router.post("/teaching/import", responses=modelled(TeachingListRow, _LIST), openapi_extra=_JSON_BODY)
+    @router.post("/teaching/import", responses=example(_LIST, model=TeachingListRow), openapi_extra=_JSON_BODY)
     async def bring(request: Request, name: NewName = "") -> Json:
         """Take over the list.json of an export, which is the body, as a new list."""
         body = await request.body()
@@ -354,7 +350,7 @@ def list_routes(library: Library) -> APIRouter:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ListError("is no text in UTF-8", item="upload", remedy="Send the list.json of an export") from error
-        return _row(await to_thread.run_sync(lambda: lists.import_teaching(text, name=name, item="upload")))
+        return _row(await to_thread.run_sync(lambda: library.lists.import_teaching(text, name=name, item="upload")))
 
     return router
 

@@ -3,64 +3,30 @@
 import { queryOptions } from '@tanstack/react-query';
 
 import { address, get, request } from './client';
-import type { Sort } from './queries';
+import type { components } from './schema';
 
-export interface LabelCount {
-  label: string;
-  count: number;
-}
+type Schemas = components['schemas'];
 
-export interface SavedSearch {
-  name: string;
-  question: string;
-  sort: Sort;
-  note: string;
-  created_at: string;
-}
-
-export interface TeachingList {
-  name: string;
-  note: string;
-  created_at: string;
-  entries: number;
-  missing: number;
-}
-
-export type ListedKind = 'study' | 'image';
-
-export interface TeachingEntry {
-  entry_id: string;
-  target_kind: ListedKind;
-  target_id: string;
-  note: string;
-  missing: boolean;
-  study_uid: string;
-  study_date: string | null;
-  study_description: string;
-  modalities: string[];
-  view_positions: string[];
-  image_ids: string[];
-  images: number;
-}
-
-export interface OpenedList {
-  about: TeachingList;
-  entries: TeachingEntry[];
-}
+export type LabelCount = Schemas['LabelCount'];
+export type SavedSearch = Schemas['SavedSearchRow'];
+export type TeachingList = Schemas['TeachingListRow'];
+export type TeachingEntry = Schemas['TeachingEntryRow'];
+export type OpenedList = Schemas['OpenedList'];
+export type ListedKind = TeachingEntry['target_kind'];
 
 export const labelCounts = queryOptions({
   queryKey: ['labels'],
-  queryFn: async ({ signal }) => (await get<{ labels: LabelCount[] }>('/labels', {}, signal)).labels,
+  queryFn: async ({ signal }) => (await get<Schemas['Labels']>('/labels', {}, signal)).labels,
 });
 
 export const savedSearches = queryOptions({
   queryKey: ['saved'],
-  queryFn: async ({ signal }) => (await get<{ saved: SavedSearch[] }>('/saved', {}, signal)).saved,
+  queryFn: async ({ signal }) => (await get<Schemas['SavedSearchRows']>('/saved', {}, signal)).saved,
 });
 
 export const teachingLists = queryOptions({
   queryKey: ['teaching'],
-  queryFn: async ({ signal }) => (await get<{ lists: TeachingList[] }>('/teaching', {}, signal)).lists,
+  queryFn: async ({ signal }) => (await get<Schemas['TeachingListRows']>('/teaching', {}, signal)).lists,
 });
 
 export const teachingList = (name: string) =>

@@ -276,6 +276,298 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/labels/targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Labelled
+         * @description List the studies, series, images and reports that have a label.
+         */
+        get: operations["labelled_api_labels_targets_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/saved": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Saved
+         * @description List every saved search by name.
+         */
+        get: operations["saved_api_saved_get"];
+        put?: never;
+        /**
+         * Save
+         * @description Keep a question, which has to be one that can be read, under a name that is free.
+         */
+        post: operations["save_api_saved_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/saved/change": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change Saved
+         * @description Rename a saved search, or change its question, sort or note.
+         */
+        post: operations["change_saved_api_saved_change_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/saved/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forget Saved
+         * @description Remove a saved search.
+         */
+        post: operations["forget_saved_api_saved_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Teaching
+         * @description List every teaching list by name.
+         */
+        get: operations["teaching_api_teaching_get"];
+        put?: never;
+        /**
+         * Create
+         * @description Begin a teaching list.
+         */
+        post: operations["create_api_teaching_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/change": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change
+         * @description Rename a teaching list or change its note.
+         */
+        post: operations["change_api_teaching_change_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove
+         * @description Remove a teaching list; the studies and images on it stay.
+         */
+        post: operations["remove_api_teaching_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opened
+         * @description Show a teaching list with its entries in their order, those missing from the library too.
+         */
+        get: operations["opened_api_teaching_list_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add
+         * @description Put a study or image at the end of a list.
+         */
+        post: operations["add_api_teaching_entries_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/entries/change": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change Entry
+         * @description Change an entry's note, or its place on its list.
+         */
+        post: operations["change_entry_api_teaching_entries_change_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/entries/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove Entry
+         * @description Take an entry off its list.
+         */
+        post: operations["remove_entry_api_teaching_entries_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description Send a teaching list as a ZIP file. Pixels are as they are rendered: burned-in text is not removed.
+         */
+        get: operations["export_api_teaching_export_get"];
+        put?: never;
+        /**
+         * Write
+         * @description Write a teaching list into a folder of this machine, with the same in it as the ZIP file.
+         */
+        post: operations["write_api_teaching_export_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/teaching/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Bring
+         * @description Take over the list.json of an export, which is the body, as a new list.
+         */
+        post: operations["bring_api_teaching_import_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Preview
+         * @description Draw the DICOM, PNG or JPEG file that is the body, as `POST /api/similar` sees it; nothing is kept.
+         */
+        post: operations["preview_api_preview_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs": {
         parameters: {
             query?: never;
@@ -605,6 +897,14 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Added
+         * @description The entry that was added.
+         */
+        Added: {
+            /** Entry Id */
+            entry_id: string;
+        };
+        /**
          * Assertion
          * @description What a report says about a mention.
          * @enum {string}
@@ -656,6 +956,60 @@ export interface components {
          * @enum {string}
          */
         Certainty: "certain" | "probable" | "possible";
+        /**
+         * Changed
+         * @description The entry that was changed.
+         */
+        Changed: {
+            /** Entry Id */
+            entry_id: string;
+        };
+        /**
+         * ChangedEntry
+         * @description What is to be another of an entry; `place` counts from 1.
+         */
+        ChangedEntry: {
+            /** Entry Id */
+            entry_id: string;
+            /** Note */
+            note?: string | null;
+            /** Place */
+            place?: number | null;
+        };
+        /**
+         * ChangedList
+         * @description What is to be another of a teaching list; what is left out stays.
+         */
+        ChangedList: {
+            /** Name */
+            name: string;
+            /**
+             * To
+             * @description Its new name.
+             */
+            to?: string | null;
+            /** Note */
+            note?: string | null;
+        };
+        /**
+         * ChangedSearch
+         * @description What is to be another of a saved search; what is left out stays.
+         */
+        ChangedSearch: {
+            /** Name */
+            name: string;
+            /**
+             * To
+             * @description Its new name.
+             */
+            to?: string | null;
+            /** Question */
+            question?: string | null;
+            /** Sort */
+            sort?: ("score" | "date" | "oldest" | "patient") | null;
+            /** Note */
+            note?: string | null;
+        };
         /**
          * Check
          * @description One line of the page: what was looked at, how it is, what was seen, what to do.
@@ -1234,6 +1588,26 @@ export interface components {
             count: number;
         };
         /**
+         * LabelledRow
+         * @description A study, series, image or report with a label.
+         */
+        LabelledRow: {
+            /** Target Kind */
+            target_kind: string;
+            /** Target Id */
+            target_id: string;
+            /** Label */
+            label: string;
+        };
+        /**
+         * LabelledRows
+         * @description Everything that has a label.
+         */
+        LabelledRows: {
+            /** Targets */
+            targets: components["schemas"]["LabelledRow"][];
+        };
+        /**
          * Labels
          * @description The labels that are in use, by name.
          */
@@ -1396,6 +1770,14 @@ export interface components {
          */
         ModelRole: "in use" | "next" | "kept";
         /**
+         * Named
+         * @description What a name stands for.
+         */
+        Named: {
+            /** Name */
+            name: string;
+        };
+        /**
          * NewCorrection
          * @description What is to hold of the mention at characters `start` to `end`; what is left out stays as it was read.
          */
@@ -1424,6 +1806,26 @@ export interface components {
             author?: string;
         };
         /**
+         * NewEntry
+         * @description A study or image to put on a list, which begins where there is none of that name.
+         */
+        NewEntry: {
+            /** List */
+            list: string;
+            /**
+             * Target Kind
+             * @enum {string}
+             */
+            target_kind: "study" | "image";
+            /** Target Id */
+            target_id: string;
+            /**
+             * Note
+             * @default
+             */
+            note?: string;
+        };
+        /**
          * NewJob
          * @description Folders or files to bring the library up to date with, by their absolute paths.
          */
@@ -1450,6 +1852,60 @@ export interface components {
             target_id: string;
             /** Label */
             label: string;
+        };
+        /**
+         * NewList
+         * @description A teaching list to begin.
+         */
+        NewList: {
+            /** Name */
+            name: string;
+            /**
+             * Note
+             * @default
+             */
+            note?: string;
+        };
+        /**
+         * NewSearch
+         * @description A question to keep.
+         */
+        NewSearch: {
+            /** Name */
+            name: string;
+            /**
+             * Question
+             * @default
+             */
+            question?: string;
+            /**
+             * Sort
+             * @default score
+             * @enum {string}
+             */
+            sort?: "score" | "date" | "oldest" | "patient";
+            /**
+             * Note
+             * @default
+             */
+            note?: string;
+        };
+        /**
+         * OldEntry
+         * @description An entry to take off its list.
+         */
+        OldEntry: {
+            /** Entry Id */
+            entry_id: string;
+        };
+        /**
+         * OpenedList
+         * @description A teaching list and its entries in their order.
+         */
+        OpenedList: {
+            about: components["schemas"]["TeachingListRow"];
+            /** Entries */
+            entries: components["schemas"]["TeachingEntryRow"][];
         };
         /**
          * Progress
@@ -1506,6 +1962,14 @@ export interface components {
              * @default 0
              */
             rate: number;
+        };
+        /**
+         * Removed
+         * @description What was removed, by the name or identifier that it had.
+         */
+        Removed: {
+            /** Removed */
+            removed: string;
         };
         /**
          * Report
@@ -1650,6 +2114,33 @@ export interface components {
              * @default false
              */
             everything?: boolean;
+        };
+        /**
+         * SavedSearchRow
+         * @description A saved search; `created_at` is ISO 8601 in UTC.
+         */
+        SavedSearchRow: {
+            /** Name */
+            name: string;
+            /** Question */
+            question: string;
+            /**
+             * Sort
+             * @enum {string}
+             */
+            sort: "score" | "date" | "oldest" | "patient";
+            /** Note */
+            note: string;
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * SavedSearchRows
+         * @description Every saved search by name.
+         */
+        SavedSearchRows: {
+            /** Saved */
+            saved: components["schemas"]["SavedSearchRow"][];
         };
         /**
          * SearchPage
@@ -1955,6 +2446,87 @@ export interface components {
             failures: components["schemas"]["Failure"][];
         };
         /**
+         * Target
+         * @description Where on this machine a list is to be written: a folder that is new or empty, by its whole path.
+         */
+        Target: {
+            /** Name */
+            name: string;
+            /** Folder */
+            folder: string;
+            /**
+             * Reports
+             * @description With the text of reports, which may hold names.
+             * @default false
+             */
+            reports?: boolean;
+        };
+        /**
+         * TeachingEntryRow
+         * @description A study or an image on a list; `image_ids` are at most 40 of its `images`, those with a picture.
+         */
+        TeachingEntryRow: {
+            /** Entry Id */
+            entry_id: string;
+            /**
+             * Target Kind
+             * @enum {string}
+             */
+            target_kind: "study" | "image";
+            /** Target Id */
+            target_id: string;
+            /** Reference */
+            reference: string;
+            /** Note */
+            note: string;
+            /** Added At */
+            added_at: string;
+            /** Missing */
+            missing: boolean;
+            /** Study Uid */
+            study_uid: string;
+            /** Study Date */
+            study_date: string | null;
+            /** Study Description */
+            study_description: string;
+            /** Patient Sex */
+            patient_sex: string;
+            /** Patient Age */
+            patient_age: number | null;
+            /** Modalities */
+            modalities: string[];
+            /** View Positions */
+            view_positions: string[];
+            /** Image Ids */
+            image_ids: string[];
+            /** Images */
+            images: number;
+        };
+        /**
+         * TeachingListRow
+         * @description A teaching list; `missing` counts the entries whose study or image is not in the library.
+         */
+        TeachingListRow: {
+            /** Name */
+            name: string;
+            /** Note */
+            note: string;
+            /** Created At */
+            created_at: string;
+            /** Entries */
+            entries: number;
+            /** Missing */
+            missing: number;
+        };
+        /**
+         * TeachingListRows
+         * @description Every teaching list by name.
+         */
+        TeachingListRows: {
+            /** Lists */
+            lists: components["schemas"]["TeachingListRow"][];
+        };
+        /**
          * Totals
          * @description How many records of each kind a library holds; vectors are those of the model in use.
          */
@@ -2067,6 +2639,16 @@ export interface components {
              * @default
              */
             study_description: string;
+        };
+        /**
+         * Written
+         * @description A list that was written: where, and how many entries.
+         */
+        Written: {
+            /** Folder */
+            folder: string;
+            /** Entries */
+            entries: number;
         };
     };
     responses: never;
@@ -2905,6 +3487,726 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    labelled_api_labels_targets_get: {
+        parameters: {
+            query: {
+                label: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "targets": [
+                     *         {
+                     *           "target_kind": "image",
+                     *           "target_id": "1.2.826.0.1.3680043.10.1.1.1.1",
+                     *           "label": "teaching"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LabelledRows"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    saved_api_saved_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "saved": [
+                     *         {
+                     *           "name": "Effusions without devices",
+                     *           "question": "present:effusion NOT tube",
+                     *           "sort": "date",
+                     *           "note": "for Monday",
+                     *           "created_at": "2026-03-01T09:30:00.000000+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SavedSearchRows"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    save_api_saved_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSearch"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Effusions without devices",
+                     *       "question": "present:effusion NOT tube",
+                     *       "sort": "date",
+                     *       "note": "for Monday",
+                     *       "created_at": "2026-03-01T09:30:00.000000+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SavedSearchRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    change_saved_api_saved_change_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangedSearch"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Effusions without devices",
+                     *       "question": "present:effusion NOT tube",
+                     *       "sort": "date",
+                     *       "note": "for Monday",
+                     *       "created_at": "2026-03-01T09:30:00.000000+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SavedSearchRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    forget_saved_api_saved_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Named"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "removed": "Effusions"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Removed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    teaching_api_teaching_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "lists": [
+                     *         {
+                     *           "name": "Chest basics",
+                     *           "note": "first year",
+                     *           "created_at": "2026-03-01T09:30:00.000000+00:00",
+                     *           "entries": 2,
+                     *           "missing": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TeachingListRows"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    create_api_teaching_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewList"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Chest basics",
+                     *       "note": "first year",
+                     *       "created_at": "2026-03-01T09:30:00.000000+00:00",
+                     *       "entries": 2,
+                     *       "missing": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TeachingListRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    change_api_teaching_change_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangedList"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Chest basics",
+                     *       "note": "first year",
+                     *       "created_at": "2026-03-01T09:30:00.000000+00:00",
+                     *       "entries": 2,
+                     *       "missing": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TeachingListRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    remove_api_teaching_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Named"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "removed": "Chest basics"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Removed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    opened_api_teaching_list_get: {
+        parameters: {
+            query: {
+                /** @description The name of the list. */
+                name: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "about": {
+                     *         "name": "Chest basics",
+                     *         "note": "first year",
+                     *         "created_at": "2026-03-01T09:30:00.000000+00:00",
+                     *         "entries": 2,
+                     *         "missing": 0
+                     *       },
+                     *       "entries": [
+                     *         {
+                     *           "entry_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *           "target_kind": "study",
+                     *           "target_id": "1.2.826.0.1.3680043.10.1.1.1",
+                     *           "reference": "5f0e4c07b1f1b5e0a2a35a2be6c5d9a36b3f8ef7e3d0c0a4b7e6b19c5d2f1a90",
+                     *           "note": "look at the left base",
+                     *           "added_at": "2026-03-01T09:31:00.000000+00:00",
+                     *           "missing": false,
+                     *           "study_uid": "1.2.826.0.1.3680043.10.1.1.1",
+                     *           "study_date": "2024-03-10",
+                     *           "study_description": "Chest",
+                     *           "patient_sex": "F",
+                     *           "patient_age": 45,
+                     *           "modalities": [
+                     *             "CR"
+                     *           ],
+                     *           "view_positions": [
+                     *             "LL",
+                     *             "PA"
+                     *           ],
+                     *           "image_ids": [
+                     *             "1.2.826.0.1.3680043.10.1.1.1.1",
+                     *             "1.2.826.0.1.3680043.10.1.1.1.2"
+                     *           ],
+                     *           "images": 2
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["OpenedList"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    add_api_teaching_entries_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewEntry"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "entry_id": "0f8fad5bd9cb469fa16570867728950e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Added"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    change_entry_api_teaching_entries_change_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangedEntry"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "entry_id": "0f8fad5bd9cb469fa16570867728950e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    remove_entry_api_teaching_entries_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OldEntry"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "removed": "0f8fad5bd9cb469fa16570867728950e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Removed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    export_api_teaching_export_get: {
+        parameters: {
+            query: {
+                /** @description The name of the list. */
+                name: string;
+                /** @description With the text of reports, which may hold names. */
+                reports?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description list.json, list.csv, index.html and pictures/, de-identified */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            /** @description As it was */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    write_api_teaching_export_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Target"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "folder": "/home/reader/basics",
+                     *       "entries": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Written"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    bring_api_teaching_import_post: {
+        parameters: {
+            query?: {
+                /** @description Another name for it; empty for its own. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "Chest basics",
+                     *       "note": "first year",
+                     *       "created_at": "2026-03-01T09:30:00.000000+00:00",
+                     *       "entries": 2,
+                     *       "missing": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TeachingListRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    preview_api_preview_post: {
+        parameters: {
+            query?: {
+                /** @description No side of the picture is longer, in pixels. */
+                max?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The picture */
+            200: {
+                headers: {
+                    /** @description Rows of the whole image, in which a region is given */
+                    "x-rows"?: number;
+                    /** @description Columns of the whole image */
+                    "x-columns"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": unknown;
+                };
             };
             /** @description What went wrong */
             default: {
