@@ -27,10 +27,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Raises ListError where `folder` holds something, StorageFullError, LibraryError.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ListError("there is something already", item=str(folder), remedy="Name a folder that is new or empty")
     parent = folder.absolute().parent
     with writing_to(parent):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ListError("there is something already", item=str(folder), remedy="Name a folder that is new or empty")
         part = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX))
         try:
             yield part

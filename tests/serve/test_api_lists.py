@@ -146,6 +146,7 @@ def test_a_list_is_written_into_a_folder_of_this_machine(server: Local, tmp_path
         ("Basics", folder, 409),
         ("Basics", "out", 400),
         ("Basics", "/out\0", 400),
+        ("Basics", "/" + "a" * 300, 409),
         ("None", str(tmp_path / "none"), 404),
         ("Basics", str(tmp_path / "no" / "such"), 409),
     ):

@@ -18,7 +18,7 @@ from medsearch_desktop.errors import ListError, RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.lists import MOST_NAME, MOST_NOTE, MOST_QUESTION, SavedSearch, TeachingList
 from medsearch_desktop.packing import file_name_of
-from medsearch_desktop.serve.api.answers import Json, binary, example
+from medsearch_desktop.serve.api.answers import Json, example
 
 SortName = Literal["score", "date", "oldest", "patient"]
 Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
@@ -311,7 +311,7 @@ def list_routes(library: Library) -> APIRouter:
     @router.get(
         "/teaching/export",
         response_class=FileResponse,
-        responses=binary("application/zip", "list.json, list.csv, index.html and pictures/, de-identified"),
+        responses={200: {"description": "list.json, list.csv, index.html, pictures/", "content": _ZIP}},
     )
     def export(
         name: Asked,
@@ -360,4 +360,5 @@ def _row(record: SavedSearch | TeachingList) -> Json:
 
 
 _LABELLED = {"target_kind": "image", "target_id": f"{_UID}.1", "label": "teaching"}
+_ZIP: dict[str, Any] = {"application/zip": {}}
 _JSON_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}

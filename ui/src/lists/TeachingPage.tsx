@@ -218,6 +218,7 @@ function HandOver({ name, empty }: { name: string; empty: boolean }) {
         <a href={exportOf(name, reports)} download>
           Download as a ZIP file
         </a>
+        , in a browser: the program’s own window downloads nothing.
       </p>
       <form
         className="actions"
