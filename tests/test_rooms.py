@@ -27,6 +27,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "workbench": {"source", "image", "report"},
     "holdings": {"source", "image", "store"},
     "embeddings": {"image", "store", "reembed", "workbench"},
+    "regions": {"image", "search", "store", "workbench"},
+    "likeness": {"store", "regions"},
     "library": {
         "source",
         "image",
@@ -36,6 +38,8 @@ ALLOWED: dict[str, set[str] | None] = {
         "holdings",
         "ingest",
         "reembed",
+        "likeness",
+        "regions",
         "reread",
         "review",
         "embeddings",

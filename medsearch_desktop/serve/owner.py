@@ -218,7 +218,7 @@ class RemoteLibrary:
         return found
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
-        from medsearch_desktop.library import neither_image_nor_file
+        from medsearch_desktop.workbench import neither_image_nor_file
 
         if not Path(name).is_file():
             raise neither_image_nor_file(name)

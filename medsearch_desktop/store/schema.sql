@@ -195,3 +195,12 @@ CREATE TABLE corrections (
     undone_by     VARCHAR NOT NULL,    -- empty while it holds
     undone_at     VARCHAR NOT NULL
 );
+
+-- migration 4
+-- The striking points of an image, by which its regions are compared: see store/regions.py. No index: a question reads
+-- them all, and an index over small tables of large values costs more than it saves.
+CREATE TABLE regions (
+    image_no   BIGINT NOT NULL,
+    region_id  VARCHAR NOT NULL,       -- the network that found them
+    points     BLOB NOT NULL
+);
