@@ -463,14 +463,14 @@ class Library:
         )
 
     def index_regions(
-        self, *, on_progress: Callable[[int, int], None] | None = None, stop: Callable[[], bool] | None = None
+        self, *, on_event: OnEvent | None = None, stop: Callable[[], bool] | None = None
     ) -> RegionSummary:
         """Make every image that has a picture findable by region, from its thumbnail; return what was done.
 
-        May be interrupted at any moment and run again. `stop` is asked now and then whether to end; `on_progress`
-        is told (done, total). Raises StorageFullError, and ModelError without the shipped network of regions.
+        May be interrupted at any moment and run again. `stop` is asked now and then whether to end.
+        Raises StorageFullError, and ModelError without the shipped network of regions.
         """
-        return self._regions.index(turn=self._ingesting, on_progress=on_progress, stop=stop)
+        return self._regions.index(turn=self._ingesting, on_event=on_event, stop=stop)
 
     def thumbnail(self, image_id: str) -> bytes | None:
         """Return an image's thumbnail as WebP, drawn anew where it is missing; None without pixels.

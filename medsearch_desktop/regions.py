@@ -28,6 +28,7 @@ from medsearch_desktop.image.regions import (
     read_picture,
     striking_points,
 )
+from medsearch_desktop.records import IngestEvent
 from medsearch_desktop.search.regions import boxes, in_pixels, likeness, standing_out
 from medsearch_desktop.store.catalogue import ImageRow
 from medsearch_desktop.store.database import Database
@@ -39,7 +40,7 @@ COMMAND = "`medsearch regions`"
 # A commit waits for the disk; an ingest that begins meanwhile waits for this many images, about a second.
 _IMAGES_AT_ONCE = 32
 
-OnProgress = Callable[[int, int], None]
+OnEvent = Callable[[IngestEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Regions:
         self,
         *,
         turn: threading.Lock,
-        on_progress: OnProgress | None = None,
+        on_event: OnEvent | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> RegionSummary:
         """Give every image its points that has a picture and none yet; see `Library.index_regions`.
@@ -110,8 +111,11 @@ class Regions:
                 done = self._index_batch(batch)
             after = batch[-1][0]
             images, skipped = images + done, skipped + len(batch) - done
-            if on_progress is not None:
-                on_progress(images + skipped, max(total, images + skipped))
+            if on_event is not None:
+                settled, seconds = images + skipped, time.monotonic() - started
+                on_event(
+                    IngestEvent("region", total=max(total, settled), settled=settled, images=images, seconds=seconds)
+                )
         return RegionSummary(images, skipped, time.monotonic() - started, stopped=bool(total))
 
     def ask(
@@ -144,8 +148,8 @@ class Regions:
             return f"regions cannot be compared here: {error}"
         asked = ask_by(places, roi, width=width, height=height)
         blocks = [(block.numbers, likeness(asked, block.vectors, scale=SCALE)) for block in self._store.scan()]
-        numbers = np.concatenate([own for own, _ in blocks])
-        points = np.concatenate([own for _, own in blocks])
+        numbers = np.concatenate([np.empty(0, np.int64), *(own for own, _ in blocks)])
+        points = np.concatenate([np.empty(0, np.float32), *(own for _, own in blocks)])
         scores = standing_out(points, _whole_likeness(index, whole(), numbers), share=asked.share)
         wanted = np.ones(len(numbers), np.bool_) if allowed is None else np.isin(numbers, allowed)
         if row is not None:

@@ -83,7 +83,7 @@ def _best(asked: Asked, vectors: NDArray[np.int8], *, scale: float) -> tuple[NDA
     """Return for each image and point of the question which of its points is most like it, and the cosine: (n, m)."""
     count, points, values = vectors.shape
     products = vectors.reshape(-1, values).astype(np.float32) @ (asked.vectors.T / np.float32(scale))
-    cosines = products.reshape(count, points, -1)
+    cosines = products.reshape(count, points, len(asked.vectors))
     return cosines.argmax(axis=1), cosines.max(axis=1)
 
 

@@ -19,6 +19,7 @@ from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.regions import add_region_command
 from medsearch_desktop.serve.reports import add_report_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
 
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     # The window's own process, which `app` starts.
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
+    add_region_command(commands)
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 

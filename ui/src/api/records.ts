@@ -113,6 +113,9 @@ export interface VisualHit {
   study_date: string | null;
   impression: string;
   expected: number | null;
+  /** Where a region was asked by: the most like one, [x, y, width, height] in pixels of an image of this `size`. */
+  region: [number, number, number, number] | null;
+  size: [number, number] | null;
 }
 
 export interface VisualAnswer {

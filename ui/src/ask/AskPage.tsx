@@ -123,9 +123,10 @@ export function AskPage() {
               <Button type="submit">Ask</Button>
             </form>
             <p className="quiet-text">
-              How it works: without a region, the vectors of whole images are compared. With one, the region is cut out,
-              embedded alone, and its vector compared with those of whole images: it finds images that look like the
-              part, and does not search inside other images. Draw generously around what matters.
+              How it works: without a region, the vectors of whole images are compared. With one, its most striking
+              points are compared with the 64 most striking points of every image, wherever they lie; the larger the
+              region, the more the whole image counts besides. Good for small marks such as a nodule or a line; for a
+              heart or a lung asking without a region finds more. Draw so that the mark is in the middle.
             </p>
           </section>
           <section aria-label="The answer" aria-busy={answer.isFetching}>
