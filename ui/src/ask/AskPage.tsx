@@ -125,8 +125,8 @@ export function AskPage() {
             <p className="quiet-text">
               How it works: without a region, the vectors of whole images are compared. With one, its most striking
               points are compared with the 64 most striking points of every image, wherever they lie; the larger the
-              region, the more the whole image counts besides. Meant for small marks such as a nodule or a line, drawn in
-              the middle of the region; for a hazy patch asking without one finds more. It was shown to work on
+              region, the more the whole image counts besides. Meant for small marks such as a nodule or a line, drawn
+              in the middle of the region; for a hazy patch asking without one finds more. It was shown to work on
               synthetic films; on real ones it is not proven to find more than whole images do.
             </p>
           </section>
