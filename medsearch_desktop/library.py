@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,7 @@ from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
+from medsearch_desktop.likeness import visual_hits
 from medsearch_desktop.lists import Lists
 from medsearch_desktop.records import (
     Assertion,
@@ -44,9 +46,9 @@ from medsearch_desktop.records import (
     Share,
     SwitchEvent,
     VisualAnswer,
-    VisualHit,
 )
 from medsearch_desktop.reembed import ModelSwitch
+from medsearch_desktop.regions import Regions, RegionsFound, RegionSummary
 from medsearch_desktop.reread import OnReport
 from medsearch_desktop.review import Review
 from medsearch_desktop.search.aggregate import facets
@@ -68,7 +70,7 @@ from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
-from medsearch_desktop.workbench import Region, Workbench
+from medsearch_desktop.workbench import Region, Workbench, neither_image_nor_file
 
 __all__ = ["FORMAT", "MARKER", "Library", "open_library"]
 
@@ -116,6 +118,7 @@ class Library:
             self._models = Models(self._database)
             self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)
+            self._regions = Regions(self._database, workbench=self.workbench, picture_of=self.thumbnail)
             self._embeddings = Embeddings(
                 self.path / "indexes", self._models, self.catalogue, config=config, workbench=self.workbench
             )
@@ -414,8 +417,9 @@ class Library:
         """Return the images nearest to an image of the library (its id) or to any image file.
 
         Nothing is imported to ask. `data` is the content of such a file where there is none on disk; `image`
-        is then its name in messages. `roi` is (x, y, width, height) in pixels of the whole image:
-        that part alone is embedded and compared with whole images. `where` is a question that
+        is then its name in messages. `roi` is (x, y, width, height) in pixels of the whole image: its most
+        striking points are compared with those of every image, see `image.regions`, and hits say where; before
+        `index_regions` has run, that part alone is embedded and compared with whole images. `where` is a question that
         restricts the answer, image by image. `model` asks the vectors of another model than the one
         in use, as far as there are any. Once the match meter was measured, hits carry the share of
         images at their cosine that have a finding in common with the query; not for a region, as
@@ -426,49 +430,49 @@ class Library:
         name = os.fspath(image)
         model_id = model or self.model_id
         index = self._embeddings.index_of(model_id)
-        vector, known = self._query_vector(name, roi, model_id, data=data)
         allowed = self._images_where(where) if where.strip() else None
-        found = nearest(index, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None)
-        meter = self._meters.of(model_id) if roi is None else None
-        expected = meter.expected(found.scores).tolist() if meter else [None] * len(found.scores)
-        rows = self.catalogue.images(found.numbers)
-        packed = self.fulltext.study_cards(row.study_uid for row in rows.values())
-        cards = {study_uid: Card.unpack(card) for study_uid, card in packed.items()}
-        hits = []
-        for number, score, share in zip(found.numbers.tolist(), found.scores.tolist(), expected, strict=True):
-            # An index that a full disk kept from learning may still know what is gone.
-            if (row := rows.get(number)) is None:
-                continue
-            card = cards.get(row.study_uid)
-            hits.append(
-                VisualHit(
-                    image_id=row.image_id,
-                    score=score,
-                    study_uid=row.study_uid,
-                    report_id=card.report_id if card else None,
-                    modality=row.modality,
-                    view_position=row.view_position,
-                    study_date=card.study_date if card else None,
-                    path=row.path,
-                    thumbnail=str(self.thumbnails.path(row.image_id)),
-                    impression=card.impression if card else "",
-                    expected=share,
-                    patient_sex=card.patient_sex if card else "",
-                    patient_age=card.patient_age if card else None,
-                    modalities=card.modalities if card else (),
-                    study_description=card.study_description if card else "",
-                )
+        notes = self._visual_notes(model_id, index)
+        show = partial(visual_hits, self.catalogue, self.fulltext, self.thumbnails)
+        if roi is not None:
+            found = self._regions.ask(
+                name,
+                roi,
+                row=self.catalogue.image(name) if data is None else None,
+                data=data,
+                whole=lambda: self._query_vector(name, None, model_id, data=data)[0],
+                index=index,
+                k=k,
+                allowed=allowed,
             )
+            if isinstance(found, RegionsFound):
+                hits = show(numbers=found.numbers, scores=found.scores, regions=found)
+                return VisualAnswer(name, model_id, hits, notes=(*notes, *found.notes))
+            notes = (*notes, f"the region alone was compared with whole images: {found}")
+        vector, known = self._query_vector(name, roi, model_id, data=data)
+        near = nearest(index, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None)
+        meter = self._meters.of(model_id) if roi is None else None
+        expected = meter.expected(near.scores).tolist() if meter else None
+        hits = show(numbers=near.numbers, scores=near.scores, expected=expected)
         shares = [hit.expected for hit in hits if hit.expected is not None]
         return VisualAnswer(
             name,
             model_id,
-            tuple(hits),
-            nothing_close=found.nothing_close or not _promising(meter, found.scores),
+            hits,
+            nothing_close=near.nothing_close or not _promising(meter, near.scores),
             expected=sum(shares) / len(shares) if shares else None,
             chance=meter.curve.chance if meter else None,
-            notes=self._visual_notes(model_id, index),
+            notes=notes,
         )
+
+    def index_regions(
+        self, *, on_event: OnEvent | None = None, stop: Callable[[], bool] | None = None
+    ) -> RegionSummary:
+        """Make every image that has a picture findable by region, from its thumbnail; return what was done.
+
+        May be interrupted at any moment and run again. `stop` is asked now and then whether to end.
+        Raises StorageFullError, and ModelError without the shipped network of regions.
+        """
+        return self._regions.index(turn=self._ingesting, on_event=on_event, stop=stop)
 
     def thumbnail(self, image_id: str) -> bytes | None:
         """Return an image's thumbnail as WebP, drawn anew where it is missing; None without pixels.
@@ -625,15 +629,6 @@ class Library:
             changed, last = self.catalogue.changes("document", after=self.fulltext.watermark)
             if last != self.fulltext.watermark:
                 self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
-
-
-def neither_image_nor_file(image: str) -> NotFoundError:
-    """Return the error for a query image that is nothing that is known here."""
-    return NotFoundError(
-        "neither an image of this library nor a file",
-        item=image,
-        remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
-    )
 
 
 def _promising(meter: Meter | None, scores: NDArray[np.float32]) -> bool:

@@ -379,6 +379,8 @@ class VisualHit:
     `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
     a finding in common with the query: None where the match meter has not been measured.
     `modalities` are those of its whole study.
+    Where a region was asked by, `region` is the most like one of this image, (x, y, width, height) in its pixels,
+    `size` the image's own (width, height), and `score` by how many deviations it stands out from the library.
     """
 
     image_id: str
@@ -396,6 +398,8 @@ class VisualHit:
     patient_age: float | None = None
     modalities: tuple[str, ...] = ()
     study_description: str = ""
+    region: tuple[int, int, int, int] | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.errors import DecodeError, SourceError
+from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
 from medsearch_desktop.image.decode import decode
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.engines import open_encoder
@@ -168,3 +168,12 @@ class Workbench:
     def code(self, phrases: Sequence[str]) -> list[dict[str, Any]]:
         """Return, for each phrase, the code it is linked to, if any is good enough, and the runners-up."""
         return self.linker.code_phrases(phrases)
+
+
+def neither_image_nor_file(image: str) -> NotFoundError:
+    """Return the error for a query image that is nothing that is known here."""
+    return NotFoundError(
+        "neither an image of this library nor a file",
+        item=image,
+        remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
+    )

@@ -42,6 +42,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "packing": {"store"},
     "lists": {"search", "store", "holdings", "handout", "packing"},
     "embeddings": {"image", "store", "reembed", "workbench"},
+    "regions": {"image", "search", "store", "workbench"},
+    "likeness": {"store", "regions"},
     "library": {
         "source",
         "image",
@@ -52,6 +54,8 @@ ALLOWED: dict[str, set[str] | None] = {
         "ingest",
         "lists",
         "reembed",
+        "likeness",
+        "regions",
         "reread",
         "review",
         "embeddings",

@@ -145,7 +145,7 @@ class OnnxEncoder(CheckedEncoder):
 
     def __init__(self, spec: ModelSpec, *, threads: int, batch_size: int) -> None:
         super().__init__(spec, threads=threads, batch_size=batch_size)
-        self._session, self._errors = _open_session(spec, threads=threads)
+        self._session, self._errors = open_session(spec, threads=threads)
         self._input, self._output = _checked_ends(self._session, spec)
 
     def _embed(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -183,7 +183,7 @@ def _onnxruntime() -> ModuleType:
     return runtime
 
 
-def _open_session(spec: ModelSpec, *, threads: int) -> tuple[Any, tuple[type[BaseException], ...]]:
+def open_session(spec: ModelSpec, *, threads: int) -> tuple[Any, tuple[type[BaseException], ...]]:
     content = read_model(spec)
     runtime = _onnxruntime()
     errors = _runtime_errors(runtime)

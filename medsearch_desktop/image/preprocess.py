@@ -201,17 +201,8 @@ def to_tensor(
     height, width = display.shape[:2]
     left, top, right, bottom = 0, 0, width, height
     if roi is not None:
+        check_region(roi, width, height)
         x, y, region_width, region_height = roi
-        if (
-            min(x, y) < 0
-            or min(region_width, region_height) < 1
-            or x + region_width > width
-            or y + region_height > height
-        ):
-            raise MedSearchError(
-                f"the region {x},{y},{region_width},{region_height} is not inside the {width} x {height} image",
-                remedy="Give X,Y,W,H with W and H at least 1, counted in pixels from the top left corner",
-            )
         left, top, right, bottom = x, y, x + region_width, y + region_height
     if preprocessing.resize == "crop":
         side = min(right - left, bottom - top)
@@ -228,6 +219,16 @@ def to_tensor(
     mean = np.array(preprocessing.mean, dtype=np.float32).reshape(-1, 1, 1)
     std = np.array(preprocessing.std, dtype=np.float32).reshape(-1, 1, 1)
     return np.ascontiguousarray((grey[None] - mean) / std)
+
+
+def check_region(roi: tuple[int, int, int, int], width: int, height: int) -> None:
+    """Raise MedSearchError unless `roi` (x, y, width, height) is inside an image of `width` x `height` pixels."""
+    x, y, region_width, region_height = roi
+    if min(x, y) < 0 or min(region_width, region_height) < 1 or x + region_width > width or y + region_height > height:
+        raise MedSearchError(
+            f"the region {x},{y},{region_width},{region_height} is not inside the {width} x {height} image",
+            remedy="Give X,Y,W,H with W and H at least 1, counted in pixels from the top left corner",
+        )
 
 
 def _grey_by_table(pixels: NDArray[Any], rendering: Rendering) -> Display:

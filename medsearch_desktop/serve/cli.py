@@ -20,6 +20,7 @@ from medsearch_desktop.serve.commands import add_command, ask_library, config_of
 from medsearch_desktop.serve.list_commands import add_list_commands
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.regions import add_region_command
 from medsearch_desktop.serve.reports import add_report_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
 
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     # The window's own process, which `app` starts.
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
+    add_region_command(commands)
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 

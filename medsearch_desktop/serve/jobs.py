@@ -146,6 +146,7 @@ class Jobs:
         self._thread.join()
 
     def _work(self) -> None:
+        self._index_regions()
         while (job := self._queue.get()) is not None:
             if self.closing.is_set():
                 job.stop.set()
@@ -154,6 +155,14 @@ class Jobs:
                 self._run(job)
             else:
                 job.ended, job.state = time.time(), JobState.STOPPED
+            self._index_regions()
+
+    def _index_regions(self) -> None:
+        """Make new images findable by region while no job waits; what is left is done after the next one."""
+        try:
+            self._library.index_regions(stop=lambda: self.closing.is_set() or not self._queue.empty())
+        except Exception as error:  # noqa: BLE001 - the thread has to live for the jobs that follow
+            tell_where(error)
 
     def _run(self, job: Job) -> None:
         state = JobState.FAILED

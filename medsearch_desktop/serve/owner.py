@@ -244,7 +244,7 @@ class RemoteLibrary:
             receive(iter(lambda: response.read(1 << 20), b""), file)
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
-        from medsearch_desktop.library import neither_image_nor_file
+        from medsearch_desktop.workbench import neither_image_nor_file
 
         if not Path(name).is_file():
             raise neither_image_nor_file(name)

@@ -220,7 +220,10 @@ def show_similar(answer: VisualAnswer) -> None:
         head = Text(f"{rank:>3}. ", "bold")
         head.append(printable(hit.image_id), "bold cyan")
         head.append(f"   expected {_percent(hit.expected)}" if hit.expected is not None else "")
-        head.append(f"   cosine {hit.score:.4f}", "dim" if hit.expected is not None else "")
+        if hit.region is None:
+            head.append(f"   cosine {hit.score:.4f}", "dim" if hit.expected is not None else "")
+        else:
+            head.append(f"   {hit.score:+.2f} deviations, at {','.join(map(str, hit.region))}")
         head.append(f"   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
         console.print(head)
         if hit.impression:

@@ -35,6 +35,7 @@ def run_demo(config: Config, *, studies: int, as_json: bool) -> int:
         with show.Progress() as progress:
             summary = library.ingest([source], on_event=progress)
         curve = _calibrated(library)
+        library.index_regions()
         text = library.search(QUESTION, k=3)
         # A handful of studies may hold no answer to the question; some film there always is.
         hits = text.hits or library.search("has:image", k=3).hits

@@ -222,7 +222,7 @@ class Intake:
             f"INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports WHERE {gone}",
             paths=paths,
         )
-        for table in ("vectors", "unembedded"):
+        for table in ("vectors", "unembedded", "regions"):
             self._write(
                 f"DELETE FROM {table} WHERE image_no IN (SELECT image_no FROM images WHERE {gone})", paths=paths
             )

@@ -227,3 +227,12 @@ CREATE TABLE teaching_entries (
     note        VARCHAR NOT NULL,
     added_at    VARCHAR NOT NULL
 );
+
+-- migration 5
+-- The striking points of an image, by which its regions are compared: see store/regions.py. No index: a question reads
+-- them all, and an index over small tables of large values costs more than it saves.
+CREATE TABLE regions (
+    image_no   BIGINT NOT NULL,
+    region_id  VARCHAR NOT NULL,       -- the network that found them
+    points     BLOB NOT NULL
+);

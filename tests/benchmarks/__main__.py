@@ -63,6 +63,7 @@ BENCHES = {
     "open": Bench("bench_open", {**_SMALL, "more_reports": 300, "queries": 24, "starts": 1}),
     "language": Bench("bench_language", {"most": 50}),
     "demo": Bench("bench_demo", {"studies": 24, "size": 256}),
+    "region": Bench("bench_region", {"studies": 24, "size": 256, "most": 2}),
 }
 
 

@@ -76,6 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     build_demo_source(folder / "source", studies=24, size=256)
     with open_library(folder / "library", create=True) as library:
         library.ingest([folder / "source"])
+        library.index_regions()
     command = [sys.executable, "-m", "medsearch_desktop", "serve", "--library", str(folder / "library"), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
@@ -331,7 +332,12 @@ def test_a_region_is_asked_by(page: Any, served: Served) -> None:
     roi = httpx.URL(page.url).params["roi"]
     part = served.ask("/api/similar", image=image, k=24, roi=roi)["hits"]
     assert part[0]["score"] != whole[0]["score"]
-    expect(items.first).to_contain_text(f"score {part[0]['score']:.3f}")
+    expect(items.first).to_contain_text(f"score {part[0]['score']:.2f}")
+    # The box stands in the picture where the answer says.
+    found = items.first.locator("svg.found")
+    assert found.get_attribute("viewBox").split()[2:] == [str(side) for side in part[0]["size"]]
+    drawn = [found.locator("rect").get_attribute(name) for name in ("x", "y", "width", "height")]
+    assert drawn == [str(value) for value in part[0]["region"]]
     expect(page.get_by_role("spinbutton", name="Left")).to_have_value(roi.split(",")[0])
 
 

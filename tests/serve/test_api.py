@@ -34,6 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_department(folder / "source", studies=8)
     with open_library(folder / "library", create=True) as library:
         library.ingest([folder / "source"])
+        library.index_regions()
     return folder
 
 

@@ -31,6 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "bad.dcm").write_bytes(b"junk")
     with open_library(folder / "library", create=True) as library:
         library.ingest([source])
+        library.index_regions()
     return folder
 
 

@@ -121,9 +121,11 @@ export function AskPage() {
               <Button type="submit">Ask</Button>
             </form>
             <p className="quiet-text">
-              How it works: without a region, the vectors of whole images are compared. With one, the region is cut out,
-              embedded alone, and its vector compared with those of whole images: it finds images that look like the
-              part, and does not search inside other images. Draw generously around what matters.
+              How it works: without a region, the vectors of whole images are compared. With one, its most striking
+              points are compared with the 64 most striking points of every image, wherever they lie; the larger the
+              region, the more the whole image counts besides. Meant for small marks such as a nodule or a line, drawn
+              in the middle of the region; for a hazy patch asking without one finds more. It was shown to work on
+              synthetic films; on real ones it is not proven to find more than whole images do.
             </p>
           </section>
           <section aria-label="The answer" aria-busy={answer.isFetching}>

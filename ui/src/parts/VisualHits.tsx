@@ -8,6 +8,7 @@ const percent = (share: number): string => `${Math.round(100 * share)} %`;
 
 /** The nearest images, best first, with their score and, where it was measured, what that score is worth here. */
 export function VisualHits({ answer }: { answer: VisualAnswer }) {
+  const byRegion = answer.hits.some((hit) => hit.region !== null);
   return (
     <>
       {answer.nothing_close && (
@@ -21,7 +22,13 @@ export function VisualHits({ answer }: { answer: VisualAnswer }) {
           two images {percent(answer.chance)} do.
         </p>
       )}
-      {answer.expected === null && (
+      {byRegion && (
+        <p className="quiet-text">
+          The box shows the most like region of each image. The score says by how many standard deviations the image
+          stands out from the average of this library; what that is worth here is not known.
+        </p>
+      )}
+      {answer.expected === null && !byRegion && (
         <p className="quiet-text">
           The score is the cosine of two images’ vectors. What it is worth here is not known for this question.
         </p>
@@ -34,7 +41,13 @@ export function VisualHits({ answer }: { answer: VisualAnswer }) {
       <ol className="wall" aria-label="Nearest images">
         {answer.hits.map((hit, index) => (
           <li key={hit.image_id}>
-            <Thumbnail imageId={hit.image_id} study={hit.study_uid} name={`Nearest image ${index + 1}`} />
+            <Thumbnail
+              imageId={hit.image_id}
+              study={hit.study_uid}
+              name={`Nearest image ${index + 1}`}
+              region={hit.region}
+              size={hit.size}
+            />
             <Worth hit={hit} />
             <Link to="/study/$uid" params={{ uid: hit.study_uid }}>
               {hit.modality} {hit.view_position} {hit.study_date ?? ''}
@@ -51,7 +64,7 @@ export function VisualHits({ answer }: { answer: VisualAnswer }) {
 function Worth({ hit }: { hit: VisualHit }) {
   return (
     <p className="worth">
-      score {hit.score.toFixed(3)}
+      score {hit.score.toFixed(hit.region === null ? 3 : 2)}
       {hit.expected !== null && (
         <>
           {', '}

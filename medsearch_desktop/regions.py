@@ -1,0 +1,235 @@
+"""Asking by a region of an image: the points of every image, kept up to date, and the images with the most like region.
+
+Points are made of thumbnails, after an ingest and apart from it, so that ingest is no slower and the source files
+need not be there. Images whose points are missing cannot be answers yet; without any, `ask` says so by None.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsearch_desktop.errors import MedSearchError, ModelError, StorageFullError
+from medsearch_desktop.image.preprocess import check_region, thumbnail
+from medsearch_desktop.image.regions import (
+    GRID,
+    REGION_ID,
+    SCALE,
+    Rectangle,
+    RegionEncoder,
+    ask_by,
+    read_picture,
+    striking_points,
+)
+from medsearch_desktop.records import IngestEvent
+from medsearch_desktop.search.regions import boxes, in_pixels, likeness, standing_out
+from medsearch_desktop.store.catalogue import ImageRow
+from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.regions import RegionStore
+from medsearch_desktop.store.vectors import VectorIndex
+from medsearch_desktop.workbench import Workbench, neither_image_nor_file
+
+COMMAND = "`medsearch regions`"
+# A commit waits for the disk; an ingest that begins meanwhile waits for this many images, about a second.
+_IMAGES_AT_ONCE = 32
+
+OnEvent = Callable[[IngestEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSummary:
+    """What was indexed for asking by region.
+
+    `images` got their points, `skipped` have no picture at the moment, `stopped` tells that some were left.
+    """
+
+    images: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medsearch regions --json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionsFound:
+    """Image numbers, by how many deviations each stands out, where (x, y, width, height), and sizes, in pixels."""
+
+    numbers: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    regions: tuple[Rectangle, ...]
+    sizes: tuple[tuple[int, int], ...]
+    notes: tuple[str, ...] = ()
+
+
+class Regions:
+    """The regions of one library; safe to use from several threads.
+
+    `picture_of` returns an image's thumbnail, drawn anew where it is missing, or None where there is none.
+    """
+
+    def __init__(self, database: Database, *, workbench: Workbench, picture_of: Callable[[str], bytes | None]) -> None:
+        self._store = RegionStore(database, REGION_ID)
+        self._workbench = workbench
+        self._config = workbench.config
+        self._picture_of = picture_of
+        self._loading = threading.Lock()
+        self._encoder: RegionEncoder | None = None
+
+    def count(self) -> int:
+        """Count the images that can be found by region."""
+        return self._store.count()
+
+    def index(
+        self,
+        *,
+        turn: threading.Lock,
+        on_event: OnEvent | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> RegionSummary:
+        """Give every image its points that has a picture and none yet; see `Library.index_regions`.
+
+        `turn` is held for as long as images must not change, and let go of in between.
+        """
+        started, after = time.monotonic(), -1
+        images = skipped = 0
+        total = self._store.count_lacking()
+        while total and not (stop is not None and stop()):
+            with turn:
+                batch = self._store.lacking(after=after, limit=_IMAGES_AT_ONCE)
+                if not batch:
+                    return RegionSummary(images, skipped, time.monotonic() - started)
+                done = self._index_batch(batch)
+            after = batch[-1][0]
+            images, skipped = images + done, skipped + len(batch) - done
+            if on_event is not None:
+                settled, seconds = images + skipped, time.monotonic() - started
+                on_event(
+                    IngestEvent("region", total=max(total, settled), settled=settled, images=images, seconds=seconds)
+                )
+        return RegionSummary(images, skipped, time.monotonic() - started, stopped=bool(total))
+
+    def ask(
+        self,
+        image: str,
+        roi: Rectangle,
+        *,
+        row: ImageRow | None,
+        data: bytes | None,
+        whole: Callable[[], NDArray[np.float32]],
+        index: VectorIndex,
+        k: int,
+        allowed: NDArray[np.int64] | None,
+    ) -> RegionsFound | str:
+        """Return the `k` images with the region most like `roi`, best first, or why that cannot be told.
+
+        `image` is one of the library, of `row`, which is then no answer itself, or a file with the content `data`,
+        where it is none on disk. `whole` returns the vector of the whole image, to be compared with those of `index`.
+        `allowed` restricts the answer to those image numbers.
+        Raises MedSearchError for a region that is not inside the image, DecodeError, and whatever `whole` raises.
+        """
+        count = self.count()
+        if not count:
+            return f"no image's regions are indexed yet, {COMMAND} does it"
+        try:
+            encoder = self._open()
+            picture, (width, height) = self._picture(image, roi, row, data)
+            places = encoder.maps([picture])[0]
+        except ModelError as error:
+            return f"regions cannot be compared here: {error}"
+        asked = ask_by(places, roi, width=width, height=height)
+        blocks = [(block.numbers, likeness(asked, block.vectors, scale=SCALE)) for block in self._store.scan()]
+        numbers = np.concatenate([np.empty(0, np.int64), *(own for own, _ in blocks)])
+        points = np.concatenate([np.empty(0, np.float32), *(own for _, own in blocks)])
+        scores = standing_out(points, _whole_likeness(index, whole(), numbers), share=asked.share)
+        wanted = np.ones(len(numbers), np.bool_) if allowed is None else np.isin(numbers, allowed)
+        if row is not None:
+            wanted &= numbers != row.image_no
+        numbers, scores = numbers[wanted], scores[wanted]
+        first = np.lexsort((numbers, -scores))[:k]
+        numbers, scores = numbers[first], scores[first]
+        lacking = self._store.count_lacking()
+        note = (
+            f"{lacking} of {count + lacking} images are left out: their regions are not indexed yet, {COMMAND} does it"
+        )
+        return self._located(asked, numbers, scores, (note,) if lacking else ())
+
+    def _located(
+        self, asked: Any, numbers: NDArray[np.int64], scores: NDArray[np.float32], notes: tuple[str, ...]
+    ) -> RegionsFound:
+        block, shapes = self._store.of(numbers.tolist()), self._store.shapes(numbers.tolist())
+        found = boxes(asked, block.places, block.vectors, scale=SCALE, grid=GRID)
+        box_of = dict(zip(block.numbers.tolist(), found, strict=True))
+        # What was removed since the scan has neither.
+        kept = [place for place, no in enumerate(numbers.tolist()) if no in box_of and no in shapes]
+        regions = tuple(in_pixels(box_of[no], *shapes[no]) for no in numbers[kept].tolist())
+        sizes = tuple(shapes[no] for no in numbers[kept].tolist())
+        return RegionsFound(numbers[kept], scores[kept], regions, sizes, notes)
+
+    def _picture(
+        self, image: str, roi: Rectangle, row: ImageRow | None, data: bytes | None
+    ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """Return an image as its thumbnail shows it, and its own (width, height)."""
+        if row is not None and (shape := self._store.shapes([row.image_no]).get(row.image_no)) is not None:
+            check_region(roi, *shape)
+            if (picture := self._picture_of(row.image_id)) is not None:
+                return read_picture(picture, name=row.image_id), shape
+        if row is None and data is None and not Path(image).is_file():
+            raise neither_image_nor_file(image)
+        pixels = self._workbench.display(row.path if row else image, image_id=row.image_id if row else None, data=data)
+        height, width = pixels.shape[:2]
+        check_region(roi, width, height)
+        return read_picture(thumbnail(pixels, size=self._config.thumbnail_size), name=image), (width, height)
+
+    def _index_batch(self, batch: list[tuple[int, str]]) -> int:
+        numbers, pictures = [], []
+        for number, image_id in batch:
+            try:
+                data = self._picture_of(image_id)
+                picture = read_picture(data, name=image_id) if data is not None else None
+            except StorageFullError:
+                raise
+            except MedSearchError:
+                # Its file is away or broken and so is its thumbnail: it is tried again the next time.
+                continue
+            if picture is not None:
+                numbers.append(number)
+                pictures.append(picture)
+        if not numbers:
+            return 0
+        encoder, size = self._open(), self._config.batch_size
+        points = [
+            striking_points(places)
+            for start in range(0, len(pictures), size)
+            for places in encoder.maps(pictures[start : start + size])
+        ]
+        return self._store.add(
+            numbers, np.stack([each.places for each in points]), np.stack([each.vectors for each in points])
+        )
+
+    def _open(self) -> RegionEncoder:
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = RegionEncoder(threads=self._config.thread_count)
+            return self._encoder
+
+
+def _whole_likeness(index: VectorIndex, vector: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the cosines of whole images to a vector, in the order of `numbers`; NaN where an image has none."""
+    result = np.full(len(numbers), np.nan, np.float32)
+    held, cosines = index.exact(vector, index.count)
+    if len(held):
+        order = np.argsort(held)
+        place = np.minimum(np.searchsorted(held, numbers, sorter=order), len(held) - 1)
+        same = held[order[place]] == numbers
+        result[same] = cosines[order[place]][same]
+    return result
