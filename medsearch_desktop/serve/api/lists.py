@@ -360,5 +360,5 @@ def _row(record: SavedSearch | TeachingList) -> Json:
 
 
 _LABELLED = {"target_kind": "image", "target_id": f"{_UID}.1", "label": "teaching"}
-_ZIP: dict[str, Any] = {"application/zip": {}}
+_ZIP: dict[str, dict[str, object]] = {"application/zip": {}}
 _JSON_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}

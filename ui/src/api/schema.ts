@@ -2583,6 +2583,8 @@ export interface components {
          *     `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
          *     a finding in common with the query: None where the match meter has not been measured.
          *     `modalities` are those of its whole study.
+         *     Where a region was asked by, `region` is the most like one of this image, (x, y, width, height) in its pixels,
+         *     `size` the image's own (width, height), and `score` by how many deviations it stands out from the library.
          */
         VisualHit: {
             /** Image Id */
@@ -2639,6 +2641,18 @@ export interface components {
              * @default
              */
             study_description: string;
+            /** Region */
+            region: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /** Size */
+            size: [
+                number,
+                number
+            ] | null;
         };
         /**
          * Written
@@ -4068,7 +4082,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description list.json, list.csv, index.html and pictures/, de-identified */
+            /** @description list.json, list.csv, index.html, pictures/ */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4076,13 +4090,6 @@ export interface operations {
                 content: {
                     "application/zip": unknown;
                 };
-            };
-            /** @description As it was */
-            304: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
             };
             /** @description What went wrong */
             default: {
