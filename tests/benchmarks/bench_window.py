@@ -172,6 +172,8 @@ def _open_films(browser: Any, running: Served, *, size: int) -> tuple[dict[str, 
         page.evaluate("(path) => history.pushState({}, '', path)", f"/study/{uid}")
         link = page.locator('a[href^="/view"]').first
         link.wait_for()
+        # Away from the links, where a resting pointer would have fetched already what the click asks for.
+        page.mouse.move(1, 1)
         page.wait_for_load_state("networkidle")
         # An idle moment, in which the page may fetch what is likely to be wanted next.
         page.wait_for_timeout(1500)

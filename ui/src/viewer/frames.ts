@@ -96,7 +96,9 @@ export function inUnits(stored: Uint16Array | Int16Array, slope: number, interce
 export function rangeOf(values: Values): [number, number] {
   let low = Infinity;
   let high = -Infinity;
-  for (const value of values) {
+  // By index: the iterator of an array takes ten times as long, 50 ms for a film.
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at] as number;
     if (value < low) low = value;
     if (value > high) high = value;
   }
