@@ -453,11 +453,13 @@ def stored_values(pixels: NDArray[Any], rendering: Rendering) -> NDArray[Any]:
     bits = max(1, min(rendering.bits_stored, container - rendering.shift))
     # Up to the sign bit and down again, in the container's width: unused bits fall off and the sign spreads.
     raw = np.dtype(f"u{pixels.dtype.itemsize}").type
-    stored = pixels.astype(raw, copy=False) << raw(container - bits - rendering.shift)
+    stored: NDArray[Any] = pixels.astype(raw, copy=False) << raw(container - bits - rendering.shift)
     if rendering.signed:
         whole = np.dtype(f"i{pixels.dtype.itemsize}").type
-        return (stored.view(whole) >> whole(container - bits)).astype(np.float64)
-    return (stored >> raw(container - bits)).astype(np.float64)
+        stored = stored.view(whole) >> whole(container - bits)
+    else:
+        stored = stored >> raw(container - bits)
+    return stored.astype(np.float64)
 
 
 def _row_blocks(pixels: NDArray[Any]) -> list[NDArray[Any]]:

@@ -22,7 +22,9 @@ from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
+from medsearch_desktop.serve.api.window import window_routes
 from medsearch_desktop.serve.errors import error_json, status_of
+from medsearch_desktop.serve.front import Front
 from medsearch_desktop.serve.graphql import graphql_routes
 from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
@@ -31,7 +33,9 @@ from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_app(library: Library, security: Security, jobs: Jobs | None = None, *, pages: Path = BUILT) -> App:
+def create_app(
+    library: Library, security: Security, jobs: Jobs | None = None, *, front: Front | None = None, pages: Path = BUILT
+) -> App:
     """Return the ASGI application that answers for `library`, behind `security`, and shows the interface in `pages`.
 
     Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
@@ -60,6 +64,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     api.include_router(image_routes(library))
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
+    api.include_router(window_routes(front or Front()))
     app.include_router(api)
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))

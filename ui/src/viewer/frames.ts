@@ -41,7 +41,8 @@ export function frameRoute(imageId: string, frame: number | undefined, format: '
  */
 export async function loadFrame(imageId: string, frame: number | undefined): Promise<Frame> {
   try {
-    const response = await request(frameRoute(imageId, frame, 'raw'));
+    // The viewer keeps frames itself; the browser's cache would keep each a second time.
+    const response = await request(frameRoute(imageId, frame, 'raw'), { cache: 'no-store' });
     return readRaw(await response.arrayBuffer(), response.headers);
   } catch (error) {
     if (!(error instanceof ApiError) || error.body.kind !== 'unsupported_pixels') throw error;

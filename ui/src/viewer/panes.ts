@@ -65,8 +65,8 @@ export interface PaneState {
 const ENGINE = 'medsearch-viewer';
 const GROUP = 'medsearch-tools';
 const SCHEME = 'medsearch';
-// Frames are kept for scrolling; a 2k x 2k film takes 8 MB.
-const MOST_CACHED_BYTES = 768 * 1024 * 1024;
+// Frames are kept for scrolling; a 2k x 2k film takes 8 MB, a slice of a CT half of one.
+const MOST_CACHED_BYTES = 384 * 1024 * 1024;
 
 // Cornerstone's declarations leave this open.
 const nameOf = (tool: { toolName: unknown }): string => String(tool.toolName);
