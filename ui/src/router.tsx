@@ -24,7 +24,14 @@ const study = createRoute({
   getParentRoute: () => root,
   path: '/study/$uid',
   // Whoever looks at a study is likely to look at its images next.
-  onEnter: () => whenIdle(() => void viewer().then(({ warmUp }) => whenIdle(warmUp))),
+  onEnter: () =>
+    whenIdle(() => {
+      // What does not come now is asked for again when it is needed, and then told.
+      viewer().then(
+        ({ warmUp }) => whenIdle(warmUp),
+        () => undefined,
+      );
+    }),
   component: lazyRouteComponent(() => import('./study/StudyPage'), 'StudyPage'),
 });
 
