@@ -15,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint ui ui-check types bench export train train-ner bench-retrieval bench-language clean
+.PHONY: help install desktop demo pictures test check lint ui ui-check types bench export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,8 +36,14 @@ $(DESKTOP_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,desktop]'
 	touch $@
 
+desktop: $(DESKTOP_STAMP) ## install the window's engine too
+
 demo: install $(if $(SCREEN),$(DESKTOP_STAMP)) ## build the demo library, ask it two questions, and open it in a window
 	$(BIN)/medsearch demo --library $(DEMO)
+
+pictures: install ## take README's pictures of the pages, in the demo library (needs Chromium)
+	$(BIN)/medsearch demo --no-window --library $(DEMO)
+	PYTHONPATH=. $(BIN)/python ui/pictures/take.py $(DEMO)
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest

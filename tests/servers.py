@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
 from medsearch_desktop.serve.api.pages import BUILT
 from medsearch_desktop.serve.security import Security
+from medsearch_desktop.serve.server import _listen
 
 
 @dataclass
@@ -39,7 +39,7 @@ def local_server(
     library: Library, *, most_upload_bytes: int = 1 << 20, body_seconds: float = 20.0, pages: Path = BUILT
 ) -> Iterator[Local]:
     """Answer for `library` on a free port until the end of the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = _listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
     security = Security(hosts, port=port, most_upload_bytes=most_upload_bytes, body_seconds=body_seconds)

@@ -452,11 +452,15 @@ def stored_values(pixels: NDArray[Any], rendering: Rendering) -> NDArray[Any]:
         return pixels.astype(np.float64)
     container = pixels.dtype.itemsize * 8
     bits = max(1, min(rendering.bits_stored, container - rendering.shift))
-    # Up to the sign bit and down again, as int64: unused bits fall off and the sign spreads.
-    stored = pixels.astype(np.uint64) << np.uint64(64 - bits - rendering.shift)
+    # Up to the sign bit and down again, in the container's width: unused bits fall off and the sign spreads.
+    raw = np.dtype(f"u{pixels.dtype.itemsize}").type
+    stored: NDArray[Any] = pixels.astype(raw, copy=False) << raw(container - bits - rendering.shift)
     if rendering.signed:
-        return (stored.view(np.int64) >> np.int64(64 - bits)).astype(np.float64)
-    return (stored >> np.uint64(64 - bits)).astype(np.float64)
+        whole = np.dtype(f"i{pixels.dtype.itemsize}").type
+        stored = stored.view(whole) >> whole(container - bits)
+    else:
+        stored = stored >> raw(container - bits)
+    return stored.astype(np.float64)
 
 
 def _row_blocks(pixels: NDArray[Any]) -> list[NDArray[Any]]:

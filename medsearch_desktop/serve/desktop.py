@@ -2,8 +2,8 @@
 
 The window is a process of its own (`window.py`): pywebview wants a main thread, as the server does, and a web
 engine that crashes takes neither the library nor an ingest along. What it needs it learns as any second
-`medsearch app` does: from the file that tells of the owner. Where there can be no window, the user's browser shows
-the same pages.
+`medsearch app` does: from the file that tells of the owner. That second one brings the first one's window to the
+front, over a pipe that the window listens at. Where there can be no window, the user's browser shows the same pages.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from medsearch_desktop.errors import LibraryLockedError, MedSearchError, ServeError
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
+from medsearch_desktop.serve.front import RAISE, screen_of
 from medsearch_desktop.serve.owner import ask_owner
 from medsearch_desktop.serve.server import Running, announce, serve
 
@@ -79,8 +80,9 @@ def why_no_window() -> Obstacle | None:
 def run_app(config: Config, *, as_json: bool = False) -> int:
     """Show the library in a window until that is closed, and own it meanwhile unless another process does.
 
-    Falls back to the user's browser, and then goes on until SIGTERM or SIGINT if it owns the library. Raises
-    ServeError without a screen or a built interface, else as `serve` does.
+    Where that other one has a window on this screen, it comes to the front and this returns. Falls back to the user's
+    browser, and then goes on until SIGTERM or SIGINT if it owns the library. Raises ServeError without a screen or a
+    built interface, else as `serve` does.
     """
     library = config.library_path
     if not has_screen():
@@ -100,7 +102,8 @@ def run_app(config: Config, *, as_json: bool = False) -> int:
                 if ask_owner(library) is None:
                     raise
         with suppress(KeyboardInterrupt):
-            display.show()
+            if not display.bring_first():
+                display.show()
     finally:
         display.end()
     return 0
@@ -142,6 +145,7 @@ class _Display:
 
     def begin(self, running: Running) -> None:
         """Show the library beside its server, which ends when the window is closed."""
+        running.front.offer(self.bring)
 
         def until_closed() -> None:
             if self.show():
@@ -161,6 +165,31 @@ class _Display:
             if self._thread.is_alive() and self._child is not None:
                 self._child.kill()
                 self._thread.join()
+
+    def bring(self, screen: str) -> bool:
+        """Bring the window to the front, if there is one on `screen`."""
+        with self._lock:
+            child = self._child
+            if self._ending or child is None or child.poll() is not None or screen != screen_of():
+                return False
+            assert child.stdin is not None
+            try:
+                os.write(child.stdin.fileno(), f"{RAISE}\n".encode())
+            except OSError:
+                # It is closing at this moment.
+                return False
+            return True
+
+    def bring_first(self) -> bool:
+        """Bring the window of the library's owner to the front; return whether it has one on this screen."""
+        remote = ask_owner(self._library)
+        try:
+            if remote is None or not remote.bring_window(screen_of()):
+                return False
+        except MedSearchError:
+            return False
+        self._tell("raised", "")
+        return True
 
     def show(self) -> bool:
         """Show a window until it is closed, or else open the browser; return whether it was a window."""
@@ -183,13 +212,18 @@ class _Display:
                 return None
             child = self._child = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                # By it the window is told to come to the front.
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 # The engine repeats there what pages log; of that nothing is passed on but why it failed.
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
             )
+            assert child.stdin is not None
+            if sys.platform != "win32":
+                # A window that hangs and reads nothing holds nobody up.
+                os.set_blocking(child.stdin.fileno(), False)
         self._tell("window", "")
         told: list[str] = []
         reader = threading.Thread(target=_note, args=(child, told), name="window", daemon=True)
@@ -198,6 +232,8 @@ class _Display:
         # Processes of an engine that was killed may hold the pipe for longer than anybody wants to wait.
         reader.join(_SECONDS_TO_TELL)
         with self._lock:
+            self._child = None
+            child.stdin.close()
             if status == 0 or self._ending:
                 return None
         return Obstacle(told[-1] if told else f"its process ended by {_named(status)}")

@@ -149,6 +149,14 @@ class RemoteLibrary:
         """Return an address that logs one browser window in, once, within a minute."""
         return f"{self._owner.url}{self._ask('POST', '/api/login')['path']}"
 
+    def bring_window(self, screen: str) -> bool:
+        """Have the owner bring its window on that screen to the front; return whether it has one there."""
+        try:
+            return bool(self._ask("POST", "/api/window", body={"screen": screen})["raised"])
+        except NotFoundError:
+            # A release that knows no such route.
+            return False
+
     def begin_ingest(self, paths: Iterable[str]) -> None:
         """Have the owner ingest absolute paths, and do not wait for it. Raises as the owner's route does."""
         self._ask("POST", "/api/jobs", body={"paths": list(paths)})

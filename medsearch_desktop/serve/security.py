@@ -150,7 +150,10 @@ class Security:
 
 
 class Guard:
-    """The application behind `Security`: checks before it, a bounded and timely body, headers after it."""
+    """The application behind `Security`: checks before it, a bounded and timely body, headers after it.
+
+    Server-Timing tells whoever was let in how many milliseconds passed until the answer began.
+    """
 
     def __init__(self, app: App, security: Security) -> None:
         self._app = app
@@ -165,6 +168,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         begun = False
+        came = time.perf_counter()
 
         async def answer(message: Message) -> None:
             nonlocal begun
@@ -173,10 +177,16 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *_missing(message.get("headers", ()))]
             await send(message)
 
+        async def timed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                taken = f"app;dur={1e3 * (time.perf_counter() - came):.1f}"
+                message["headers"] = [*message.get("headers", ()), (b"server-timing", taken.encode())]
+            await answer(message)
+
         try:
             replay = await self._admit(scope, receive, answer)
             if replay is not None:
-                await self._app(scope, replay, answer)
+                await self._app(scope, replay, timed)
         except Refusal as refusal:
             await _refuse(answer, refusal)
         except Exception as error:  # noqa: BLE001 - the last resort: nothing of what failed may reach the outside

@@ -23,6 +23,7 @@ from medsearch_desktop.config import Config
 from medsearch_desktop.errors import ConfigError, LibraryLockedError, ServeError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
+from medsearch_desktop.serve.front import Front
 from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.owner import Owner, find_owner
 from medsearch_desktop.serve.security import Security
@@ -36,12 +37,16 @@ _MOST_CONNECTIONS = 200
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers: its library's folder, its address, its secrets, and `end`, which any thread may call."""
+    """A server that answers: its library's folder, its address, its secrets, and `end`, which any thread may call.
+
+    Whoever opens a window onto it says so to `front`.
+    """
 
     library: Path
     url: str
     security: Security
     end: Callable[[], None]
+    front: Front
 
 
 def announce(running: Running) -> None:
@@ -103,10 +108,10 @@ def _run(
     url: str,
     on_ready: Callable[[Running], None],
 ) -> None:
-    jobs = Jobs(library)
+    jobs, front = Jobs(library), Front()
     try:
         settings = uvicorn.Config(
-            create_app(library, security, jobs),
+            create_app(library, security, jobs, front=front),
             http="h11",
             ws="none",
             loop="asyncio",
@@ -119,7 +124,7 @@ def _run(
             limit_concurrency=_MOST_CONNECTIONS,
             h11_max_incomplete_event_size=64 << 10,
         )
-        server = _Server(settings, lambda: on_ready(Running(library.path, url, security, end)))
+        server = _Server(settings, lambda: on_ready(Running(library.path, url, security, end, front)))
 
         def end() -> None:
             server.should_exit = True
@@ -177,7 +182,8 @@ def _bind(host: str, port: int) -> list[socket.socket]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by name: asyncio leaves Nagle's algorithm on for sockets without, and each answer waits 40 ms for it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform != "win32":
             # There it would let two programs share the port; here it only spares the wait for the one before.

@@ -3,8 +3,9 @@
 The only file that imports pywebview and Qt. The page is given nothing of Python: pywebview's bridge (`js_api`)
 needs `unsafe-eval`, which our Content-Security-Policy refuses, and follows dotted names to whatever hangs on an
 exposed function. The native dialogs for folders and files are entries of the window's own menu instead,
-whose choice this process sends to the server. The engine loads nothing of another origin, keeps nothing on disk,
-has no developer tools, and keeps its sandbox.
+whose choice this process sends to the server. The engine loads nothing of another origin, keeps nothing on disk
+but what the user saves by a dialog (on Linux; elsewhere nothing is saved), has no developer tools, and keeps its
+sandbox.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from medsearch_desktop.errors import MedSearchError, ServeError
+from medsearch_desktop.serve.front import RAISE
 from medsearch_desktop.serve.geometry import SMALLEST, Area, Geometry, geometry_file
 from medsearch_desktop.serve.owner import Owner, RemoteLibrary, ask_owner, find_owner
 from medsearch_desktop.serve.security import LOGIN
@@ -55,6 +57,8 @@ def open_window(library: Path) -> NoReturn:
     owner, remote = find_owner(library), ask_owner(library)
     if owner is None or remote is None:
         raise ServeError("no process answers for it", item=str(library), remedy="Run `medsearch app`")
+    # What is saved here are patients' files.
+    os.umask(0o077)
     webview = _engine()
     kept = Geometry.read(geometry_file())
     screens = [Area(each.x, each.y, each.width, each.height) for each in webview.screens]
@@ -73,6 +77,7 @@ def open_window(library: Path) -> NoReturn:
         zoomable=True,
     )
     session = _Session(window, owner, geometry)
+    threading.Thread(target=session.listen, name="front", daemon=True).start()
     before = signal.signal(signal.SIGTERM, session.leave_by_signal)
     try:
         webview.start(session.watch, gui="qt" if sys.platform == "linux" else None, private_mode=True, debug=False)
@@ -105,12 +110,23 @@ class _Session:
         events.closing += self._measure
         if sys.platform == "linux":
             events.before_show += lambda: _confine(window, owner.url, on_loaded=self._came_up)
+            events.before_show += lambda: _save_downloads(window.native, owner.url)
         else:
             events.loaded += lambda: self._came_up(True)
 
     def leave_by_signal(self, _signal: int, _frame: FrameType | None) -> None:
         """Have the window closed as its user would close it."""
         self.over.set()
+
+    def listen(self) -> None:
+        """Come to the front as often as whoever opened the window says so."""
+        told = sys.stdin
+        # Started by hand, it has a terminal to read from, which is somebody else's.
+        if told is None or told.isatty() or not self._up.wait(_SECONDS_TO_LOAD):
+            return
+        for line in told:
+            if line.strip() == RAISE and not self.over.is_set():
+                self._bring()
 
     def watch(self) -> None:
         """Close the window when it is told to, its page does not come up, or its server has gone."""
@@ -128,6 +144,18 @@ class _Session:
     def keep(self) -> None:
         """Remember size and place for the next window."""
         self._geometry.write(geometry_file())
+
+    def _bring(self) -> None:
+        if sys.platform == "linux":
+            from PySide6.QtCore import QTimer
+
+            # In the thread of the window's own.
+            QTimer.singleShot(0, self._window.native, self._window.native.bring)
+        else:
+            self._window.show()
+            # Neither system has another way for a program to raise itself.
+            self._window.on_top = True
+            self._window.on_top = False
 
     def _came_up(self, well: bool) -> None:
         if well:
@@ -181,6 +209,10 @@ def _engine() -> Any:
             # First by itself: pywebview would tell of another binding that is missing too.
             import PySide6.QtWebEngineWidgets  # noqa: F401
             import webview.platforms.qt
+            from PySide6.QtCore import QSettings
+
+            # Else the dialogs keep the names of what was chosen in the user's settings of Qt.
+            QSettings.setPath(QSettings.Format.NativeFormat, QSettings.Scope.UserScope, os.devnull)
         import webview
     except ImportError as error:
         raise ServeError(
@@ -211,6 +243,7 @@ def _place(geometry: Geometry, screens: list[Area]) -> dict[str, int]:
 
 def _confine(window: Any, url: str, *, on_loaded: Callable[[bool], None]) -> None:
     """Let the engine load what our own server answers, and nothing else: no page, picture or frame of another."""
+    from PySide6.QtCore import Qt
     from PySide6.QtWebEngineCore import QWebEngineUrlRequestInterceptor
 
     class Fence(QWebEngineUrlRequestInterceptor):
@@ -229,12 +262,56 @@ def _confine(window: Any, url: str, *, on_loaded: Callable[[bool], None]) -> Non
         # A login address that is refused answers too, and stays where it is.
         on_loaded(well and view.webview.page().url().path() != LOGIN)
 
+    def bring() -> None:
+        view.setWindowState(view.windowState() & ~Qt.WindowState.WindowMinimized)
+        view.show()
+        view.raise_()
+        view.activateWindow()
+
     view = window.native
+    view.bring = bring
     # Qt does not keep it alive; the window does.
     view.fence = Fence()
     view.profile.setUrlRequestInterceptor(view.fence)
     view.webview.page().navigationRequested.connect(decide)
     view.webview.page().loadFinished.connect(tell)
+
+
+def _save_downloads(view: Any, url: str) -> None:
+    """Save what the page lets the user download where the user says, one at a time; without an answer, nothing."""
+    from PySide6.QtCore import QStandardPaths
+    from PySide6.QtWebEngineCore import QWebEngineDownloadRequest
+    from PySide6.QtWidgets import QFileDialog, QMessageBox
+
+    asking = False
+
+    def save(download: Any) -> None:
+        nonlocal asking
+        if asking or not is_own(download.url().toString().removeprefix("blob:"), url):
+            download.cancel()
+            return
+        asking = True
+        try:
+            usual = Path(QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DownloadLocation))
+            # The engine has taken out of the name what is no part of one.
+            proposed = (usual if usual.is_dir() else Path.home()) / download.suggestedFileName()
+            chosen, _ = QFileDialog.getSaveFileName(view, TITLE, str(proposed))
+        finally:
+            asking = False
+        if not chosen:
+            download.cancel()
+            return
+        path = Path(chosen)
+        download.setDownloadDirectory(str(path.parent))
+        download.setDownloadFileName(path.name)
+        download.isFinishedChanged.connect(lambda: tell(download, path.name))
+        download.accept()
+
+    def tell(download: Any, name: str) -> None:
+        if download.state() == QWebEngineDownloadRequest.DownloadState.DownloadInterrupted:
+            QMessageBox.warning(view, TITLE, f"{name} was not saved: {download.interruptReasonString()}")
+
+    view.profile.downloadRequested.connect(save)
 
 
 def is_own(address: str, url: str) -> bool:

@@ -61,6 +61,8 @@ BENCHES = {
     "headers": Bench("bench_ingest", {"files": 60, "rounds": 1}, "measure_headers", "header_rows"),
     "visual": Bench("bench_visual", {**_SMALL, "queries": 50, "filtered_queries": 10, "sweep": (500, 1000)}),
     "open": Bench("bench_open", {**_SMALL, "more_reports": 300, "queries": 24, "starts": 1}),
+    "serve": Bench("bench_serve", {**_SMALL, "typed": 12, "rounds": 1}),
+    "window": Bench("bench_window", {"studies": 12, "size": 512, "loads": 1, "opens": 1, "visits": 10}),
     "language": Bench("bench_language", {"most": 50}),
     "demo": Bench("bench_demo", {"studies": 24, "size": 256}),
     "region": Bench("bench_region", {"studies": 24, "size": 256, "most": 2}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from medsearch_desktop.serve.api.pages import BUILT, INDEX
+
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
-NAMES = ("help", "text", "ingest", "headers", "visual", "open", "demo")
+NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "demo")
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +93,30 @@ def test_first_answers_and_searches_were_measured_in_a_library_of_the_size_asked
     assert result["searches"]["reports"] == 1300
     assert result["searches"]["images"] == 3000
     assert result["searches"]["median_total"] > 0
+
+
+def test_typing_is_timed_at_the_server_and_at_the_client_and_every_question_is_asked(found: dict[str, Any]) -> None:
+    result = found["serve"]["result"]
+    assert set(result["typing"]["requests"]) == {"completions", "answers and facets", "answers alone"}
+    for kind in result["typing"]["requests"].values():
+        assert kind["requests"] > 10
+        assert 0 < kind["server_ms"]["p50"] <= kind["client_ms"]["p50"]
+    assert len(result["graphql"]) == 20
+    assert result["memory_mb"]["at_start"] > 50
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium: `apt-get install chromium`")
+@pytest.mark.skipif(not (BUILT / INDEX).is_file(), reason="the interface is not built: `make ui`")
+def test_the_window_is_timed_in_a_browser(tmp_path: Path) -> None:
+    pytest.importorskip("playwright", reason="no browser driver: `pip install playwright`")
+    done = run("--quick", "--out", str(tmp_path), "--work", str(tmp_path), "window")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "window.json").read_text("utf-8"))["result"]
+    assert 0 < result["paint_ms"]["first_paint"]["p50"] <= result["paint_ms"]["answers"]["p50"]
+    for films in (result["first_film_ms"], result["next_film_ms"]):
+        assert 0 < films["seen"]["p50"] <= films["whole"]["p50"]
+    assert [sample["visits"] for sample in result["memory"]["samples"]] == list(range(11))
+    assert 50 < result["initial_kb"] < 350
 
 
 def test_an_unknown_name_is_refused() -> None:

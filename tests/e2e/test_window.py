@@ -2,151 +2,48 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from ctypes.util import find_library
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 from makers import write_department
-from PIL import Image
-from servers import local_server
+from screens import (
+    HEIGHT,
+    PATIENCE_SECONDS,
+    WIDTH,
+    Screen,
+    hand,
+    needs_pages,
+    needs_screen,
+    own_screen,
+    program,
+    shows_pages,
+    until,
+    window_of,
+)
+from servers import local_server, served
 
 from medsearch_desktop.library import open_library
-from medsearch_desktop.serve.api.pages import BUILT, INDEX
+from medsearch_desktop.serve.api.pages import INDEX
 from medsearch_desktop.serve.geometry import geometry_file
 from medsearch_desktop.serve.owner import Owner, RemoteLibrary, find_owner
 
 ROOT = Path(__file__).parents[2]
-WIDTH, HEIGHT = 1400, 1000
-PATIENCE_SECONDS = 90.0
-GRAB = """
-import sys
-from PySide6.QtGui import QGuiApplication
-app = QGuiApplication(sys.argv[:1])
-sys.exit(not app.primaryScreen().grabWindow(0).save(sys.argv[1]))
-"""
-# What a hand does: `x,y` is a click there, all else the name of a key.
-HAND = """
-import ctypes, sys, time
-x11, xtst = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXtst.so.6")
-x11.XOpenDisplay.restype = ctypes.c_void_p
-x11.XStringToKeysym.restype = ctypes.c_ulong
-display = ctypes.c_void_p(x11.XOpenDisplay(None))
-for act in sys.argv[1:]:
-    if "," in act:
-        xtst.XTestFakeMotionEvent(display, -1, *map(int, act.split(",")), 0)
-        press, code = xtst.XTestFakeButtonEvent, 1
-    else:
-        keysym = ctypes.c_ulong(x11.XStringToKeysym(act.encode()))
-        press, code = xtst.XTestFakeKeyEvent, x11.XKeysymToKeycode(display, keysym)
-    for down in (1, 0):
-        press(display, code, down, 0)
-        x11.XFlush(display)
-        time.sleep(0.2)
-    time.sleep(1)
-"""
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="the screen is one of Xvfb; run it on Linux"),
-    pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no screen to show it on: `apt-get install xvfb`"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("PySide6") is None or importlib.util.find_spec("webview") is None,
-        reason="no window's engine: pip install 'medsearch-desktop[desktop]'",
-    ),
-]
-needs_pages = pytest.mark.skipif(
-    not (BUILT / INDEX).is_file(), reason="the browser interface is not built: run `make ui`"
-)
-
-
-@dataclass
-class Screen:
-    """A screen of its own, and a picture of what is on it."""
-
-    folder: Path
-
-    def picture(self) -> np.ndarray:
-        """Return what is on it now: (rows, columns, 3) in 8 bit."""
-        path = self.folder / "screen.png"
-        subprocess.run([sys.executable, "-c", GRAB, str(path)], check=True, capture_output=True, timeout=60)
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-
-
-def hand(*acts: str) -> None:
-    """Click at places and press keys on the screen."""
-    subprocess.run([sys.executable, "-c", HAND, *acts], check=True, timeout=60)
+pytestmark = needs_screen
 
 
 @pytest.fixture
 def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
-    read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as process:
-        os.close(write)
-        with os.fdopen(read) as numbers:
-            monkeypatch.setenv("DISPLAY", f":{numbers.readline().strip()}")
-        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
-        # A browser in the window's place would be a failure that nobody sees.
-        monkeypatch.setenv("BROWSER", "false %s")
-        if os.geteuid() == 0:
-            monkeypatch.setenv("QTWEBENGINE_DISABLE_SANDBOX", "1")
-        try:
-            yield Screen(tmp_path)
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run `medsearch app` until the end of the block."""
-    command = [sys.executable, "-m", "medsearch_desktop", "app", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.communicate(timeout=60)
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return the first true value of `look`."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not come in time"
-        time.sleep(0.3)
-    return found
-
-
-def window_of(process: subprocess.Popen[str]) -> psutil.Process:
-    """Return the process of the window that a `medsearch app` has opened."""
-    return until(lambda: next(iter(psutil.Process(process.pid).children()), None))
-
-
-def shows_pages(screen: Screen) -> bool:
-    """Whether films are on the screen, among all else: our pages are of few colours, films of many greys."""
-    picture = screen.picture()
-    grey = picture[(picture.max(axis=2) - picture.min(axis=2)) < 2][:, 0]
-    return len(np.unique(grey)) > 100
+    with own_screen(tmp_path, monkeypatch) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -199,26 +96,22 @@ def test_the_window_comes_back_where_it_was(screen: Screen, made: Path) -> None:
 
 
 @needs_pages
-def test_a_second_one_is_a_window_onto_the_first(screen: Screen, made: Path) -> None:
-    with program("--library", made) as first:
-        window_of(first)
-        owner = until(lambda: find_owner(made))
-        with program("--library", made) as second:
-            other = window_of(second)
+def test_windows_onto_a_server_come_and_go_and_go_with_it(screen: Screen, made: Path) -> None:
+    with served(made) as server:
+        owner = find_owner(made)
+        assert owner is not None
+        with program("--library", made) as one:
+            window = window_of(one)
             until(lambda: shows_pages(screen))
             assert find_owner(made) == owner
-            assert owner.pid == first.pid
-            # Closing the second leaves the first alone.
-            other.terminate()
-            assert second.wait(60) == 0
+            window.terminate()
+            assert one.wait(60) == 0
             assert RemoteLibrary(owner).answers()
-        with program("--library", made) as third:
-            window_of(third)
+        with program("--library", made) as other:
+            window_of(other)
             until(lambda: shows_pages(screen))
-            first.send_signal(signal.SIGTERM)
-            assert first.wait(60) == 0
-            # A window whose server has gone goes too.
-            assert third.wait(60) == 0
+            assert server.end(signal.SIGTERM) == 0
+            assert other.wait(60) == 0
     assert find_owner(made) is None
 
 

@@ -5,6 +5,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '
 import { parseAddress, readSearch, writeAddress } from './search/address';
 import { SearchPage } from './search/SearchPage';
 import { NotFound, Shell } from './Shell';
+import { fetchAhead, whenIdle } from './viewer/ahead';
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
 
@@ -17,9 +18,20 @@ const search = createRoute({
   component: SearchPage,
 });
 
+const viewer = () => import('./viewer/ViewerPage');
+
 const study = createRoute({
   getParentRoute: () => root,
   path: '/study/$uid',
+  // Whoever looks at a study is likely to look at its images next.
+  onEnter: () =>
+    whenIdle(() => {
+      // What does not come now is asked for again when it is needed, and then told.
+      viewer().then(
+        ({ warmUp }) => whenIdle(warmUp),
+        () => undefined,
+      );
+    }),
   component: lazyRouteComponent(() => import('./study/StudyPage'), 'StudyPage'),
 });
 
@@ -31,7 +43,12 @@ const view = createRoute({
     image: text(values.image),
     beside: text(values.beside),
   }),
-  component: lazyRouteComponent(() => import('./viewer/ViewerPage'), 'ViewerPage'),
+  // The pixels come beside the program that shows them, not after it.
+  loaderDeps: ({ search: { study: uid, image } }) => ({ uid, image }),
+  loader: ({ deps: { uid, image } }) => {
+    if (image !== undefined) fetchAhead(image, uid);
+  },
+  component: lazyRouteComponent(viewer, 'ViewerPage'),
 });
 
 const ask = createRoute({
@@ -69,6 +86,11 @@ export const router = createRouter({
   parseSearch: parseAddress,
   stringifySearch: writeAddress,
   scrollRestoration: true,
+  // A pointer that rests on a link, and the focus, are signs enough to begin with what is behind it.
+  defaultPreload: 'intent',
+  // Pixels fetched ahead are kept for one image only: going to another and back fetches them again.
+  defaultPreloadStaleTime: 0,
+  defaultPreloadGcTime: 0,
 });
 
 declare module '@tanstack/react-router' {

@@ -26,8 +26,10 @@ from medsearch_desktop.serve.api.preview import preview_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
+from medsearch_desktop.serve.api.window import window_routes
 from medsearch_desktop.serve.deadline import Deadline
 from medsearch_desktop.serve.errors import error_json, status_of
+from medsearch_desktop.serve.front import Front
 from medsearch_desktop.serve.graphql import graphql_routes
 from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
@@ -36,7 +38,9 @@ from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_app(library: Library, security: Security, jobs: Jobs | None = None, *, pages: Path = BUILT) -> App:
+def create_app(
+    library: Library, security: Security, jobs: Jobs | None = None, *, front: Front | None = None, pages: Path = BUILT
+) -> App:
     """Return the ASGI application that answers for `library`, behind `security`, and shows the interface in `pages`.
 
     Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
@@ -48,7 +52,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
         yield
         await to_thread.run_sync(own.close)
 
-    app = described_app(api_routes(library, security, own), lifespan=lifespan)
+    app = described_app(api_routes(library, security, own, front or Front()), lifespan=lifespan)
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)
@@ -58,7 +62,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     return Guard(Deadline(app, seconds=library.config.max_answer_seconds), security)
 
 
-def api_routes(library: Library, security: Security, jobs: Jobs) -> APIRouter:
+def api_routes(library: Library, security: Security, jobs: Jobs, front: Front) -> APIRouter:
     """Return the routes under /api."""
     api = APIRouter(prefix="/api", responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}})
     api.include_router(search_routes(library))
@@ -68,6 +72,7 @@ def api_routes(library: Library, security: Security, jobs: Jobs) -> APIRouter:
     api.include_router(preview_routes(library))
     api.include_router(job_routes(library, jobs))
     api.include_router(status_routes(library, security))
+    api.include_router(window_routes(front))
     return api
 
 

@@ -235,3 +235,9 @@ class Login(Answer):
     """A path that logs one browser window in, once, within a minute."""
 
     path: str
+
+
+class Raised(Answer):
+    """Whether a window came to the front."""
+
+    raised: bool

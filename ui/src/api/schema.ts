@@ -892,6 +892,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/window": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Bring
+         * @description Bring the window of this library to the front, if its owner has one on that screen.
+         */
+        post: operations["bring_api_window_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1964,6 +1984,14 @@ export interface components {
             rate: number;
         };
         /**
+         * Raised
+         * @description Whether a window came to the front.
+         */
+        Raised: {
+            /** Raised */
+            raised: boolean;
+        };
+        /**
          * Removed
          * @description What was removed, by the name or identifier that it had.
          */
@@ -2141,6 +2169,18 @@ export interface components {
         SavedSearchRows: {
             /** Saved */
             saved: components["schemas"]["SavedSearchRow"][];
+        };
+        /**
+         * Screen
+         * @description Where a window is wanted.
+         */
+        Screen: {
+            /**
+             * Screen
+             * @description The display's name; empty where there is but one.
+             * @default
+             */
+            screen?: string;
         };
         /**
          * SearchPage
@@ -5004,6 +5044,44 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Login"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    bring_api_window_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Screen"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "raised": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Raised"];
                 };
             };
             /** @description What went wrong */

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'react';
 
+import { thumbnailOf } from '../api/queries';
 import { ErrorMessage } from '../parts/Message';
 import { openPane, type PaneId, type PaneState, showStack } from './panes';
 import type { Stack } from './stack';
@@ -21,6 +22,8 @@ export function Pane({ id, name, stack, overlays, active, onActive, onState, lin
   const tell = useRef(onState);
   const [state, setState] = useState<PaneState | null>(null);
   const [error, setError] = useState<unknown>(null);
+  // The thumbnail stands in for the first image while that is on its way.
+  const [drawn, setDrawn] = useState<string | null>(null);
   useEffect(() => {
     tell.current = onState;
   }, [onState]);
@@ -45,12 +48,15 @@ export function Pane({ id, name, stack, overlays, active, onActive, onState, lin
       over = true;
     };
   }, [id, stack]);
-  const text = state === null ? 'loading' : describe(state);
+  const awaited = stack.places[stack.index];
+  const previewed = awaited !== undefined && awaited.imageId === drawn;
+  const waiting = previewed ? 'a preview; full depth is loading' : 'loading';
+  const text = state === null ? waiting : describe(state);
   return (
     <section
       className={`pane ${active ? 'active' : ''} ${overlays ? '' : 'bare'}`}
       aria-label={name}
-      data-state={state === null ? 'loading' : 'shown'}
+      data-state={state !== null ? 'shown' : previewed ? 'preview' : 'loading'}
       onPointerDownCapture={onActive}
       onFocus={onActive}
     >
@@ -63,17 +69,27 @@ export function Pane({ id, name, stack, overlays, active, onActive, onState, lin
         aria-label={`${name}: ${text}`}
         onContextMenu={(event) => event.preventDefault()}
       />
+      {state === null && error === null && awaited !== undefined && (
+        <img
+          className="preview"
+          src={thumbnailOf(awaited.imageId)}
+          alt=""
+          hidden={!previewed}
+          onLoad={() => setDrawn(awaited.imageId)}
+        />
+      )}
       {overlays && (
-        <>
-          <p className="corner top-left" aria-hidden="true">
-            {lines.map((line) => (
-              <span key={line}>{line}</span>
-            ))}
-          </p>
-          <p className="corner bottom-left" aria-hidden="true">
-            {text}
-          </p>
-        </>
+        <p className="corner top-left" aria-hidden="true">
+          {lines.map((line) => (
+            <span key={line}>{line}</span>
+          ))}
+        </p>
+      )}
+      {/* What is not the image itself always says so. */}
+      {(overlays || state === null) && (
+        <p className="corner bottom-left" aria-hidden="true">
+          {text}
+        </p>
       )}
       {error !== null && (
         <div className="over">

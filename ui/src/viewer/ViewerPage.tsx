@@ -31,6 +31,8 @@ import {
 } from './panes';
 import { presetsOf, stackOf } from './stack';
 
+export { warmUp } from './panes';
+
 const route = getRouteApi('/view');
 
 /** The viewer: one image or two side by side, with the tools that work on them. */

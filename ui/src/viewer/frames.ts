@@ -41,7 +41,8 @@ export function frameRoute(imageId: string, frame: number | undefined, format: '
  */
 export async function loadFrame(imageId: string, frame: number | undefined): Promise<Frame> {
   try {
-    const response = await request(frameRoute(imageId, frame, 'raw'));
+    // The viewer keeps frames itself; the browser's cache would keep each a second time.
+    const response = await request(frameRoute(imageId, frame, 'raw'), { cache: 'no-store' });
     return readRaw(await response.arrayBuffer(), response.headers);
   } catch (error) {
     if (!(error instanceof ApiError) || error.body.kind !== 'unsupported_pixels') throw error;
@@ -96,7 +97,9 @@ export function inUnits(stored: Uint16Array | Int16Array, slope: number, interce
 export function rangeOf(values: Values): [number, number] {
   let low = Infinity;
   let high = -Infinity;
-  for (const value of values) {
+  // By index: the iterator of an array takes ten times as long, 50 ms for a film.
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at] as number;
     if (value < low) low = value;
     if (value > high) high = value;
   }

@@ -30,8 +30,9 @@ import {
   ZoomTool,
 } from '@cornerstonejs/tools';
 
-import { type Frame, type FrameWindow, loadFrame } from './frames';
-import { type Place, readPlace, type Stack, writePlace } from './stack';
+import { frameAt, frames } from './ahead';
+import type { Frame, FrameWindow } from './frames';
+import { readPlace, type Stack, writePlace } from './stack';
 
 export const PANES = ['left', 'right'] as const;
 export type PaneId = (typeof PANES)[number];
@@ -64,13 +65,12 @@ export interface PaneState {
 const ENGINE = 'medsearch-viewer';
 const GROUP = 'medsearch-tools';
 const SCHEME = 'medsearch';
-// Frames are kept for scrolling; a 2k x 2k film takes 8 MB.
-const MOST_CACHED_BYTES = 768 * 1024 * 1024;
+// Frames are kept for scrolling; a 2k x 2k film takes 8 MB, a slice of a CT half of one.
+const MOST_CACHED_BYTES = 384 * 1024 * 1024;
 
 // Cornerstone's declarations leave this open.
 const nameOf = (tool: { toolName: unknown }): string => String(tool.toolName);
 
-const frames = new Map<string, Frame>();
 let primary: ToolName = 'window';
 let linked = true;
 let following = false;
@@ -207,6 +207,9 @@ export function clearMeasurements(): void {
   for (const id of PANES) viewportOf(id)?.render();
 }
 
+/** Make ready what the first image would wait for. */
+export const warmUp = (): void => void prepared();
+
 function prepared(): RenderingEngine {
   const known = getRenderingEngine(ENGINE);
   if (known !== undefined) return known;
@@ -298,15 +301,6 @@ const windowOf = (frame: Frame): FrameWindow =>
   };
 
 const rangeOf = ({ center, width }: FrameWindow): Types.VOIRange => utilities.windowLevel.toLowHighRange(width, center);
-
-async function frameAt(place: Place): Promise<Frame> {
-  const name = writePlace(place);
-  const known = frames.get(name);
-  if (known !== undefined) return known;
-  const frame = await loadFrame(place.imageId, place.frame);
-  frames.set(name, frame);
-  return frame;
-}
 
 async function load(name: string): Promise<Types.IImage> {
   const frame = await frameAt(readPlace(name));
