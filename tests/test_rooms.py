@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "reembed": {"conveyor", "source", "image", "store"},
     "workbench": {"source", "image", "report"},
     "holdings": {"source", "image", "store"},
+    "volumes": {"image", "store", "search"},
     "embeddings": {"image", "store", "reembed", "workbench"},
     "library": {
         "source",
@@ -39,6 +40,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "reread",
         "review",
         "embeddings",
+        "volumes",
         "workbench",
     },
     "doctor": {"image", "library", "workbench"},

@@ -347,6 +347,11 @@ class Header:
     def word(self, tag: int, default: int) -> int:
         return next(iter(self.words(tag)), default)
 
+    def double(self, tag: int) -> float:
+        """Return an FD value, NaN where there is none."""
+        value = self.value(tag)
+        return float(struct.unpack(f"{self.order}d", value[:8])[0]) if len(value) >= 8 else math.nan
+
     def item(self, tag: int, index: int = 0) -> Header | None:
         """Return one item of a sequence, or None if it is damaged: no sequence is worth losing an image for."""
         if tag not in self._sequences:

@@ -30,6 +30,7 @@ from medsearch_desktop.image.dataset import (
     PixelElement,
 )
 from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
+from medsearch_desktop.image.windows import preset_window
 
 
 def layout_of(header: Header, max_pixels: int) -> Layout:
@@ -90,17 +91,30 @@ class Frames:
         data = b"".join(self.file.read(start, stop) for start, stop in self._fragments_of(frame))
         return decompress(data, self.layout, self.syntax)
 
-    def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
-        layout, order = self.layout, self.header.order
-        bits = layout.count * layout.allocated
+    def check(self, frame: int) -> None:
+        """Raise what `read` would for a frame that is not there or not whole, without decoding it."""
+        if self.native:
+            self._extent(frame)
+        else:
+            self._fragments_of(frame)
+
+    def _extent(self, frame: int) -> tuple[int, int, int]:
+        """Return the bits of a native frame and its first and last byte."""
+        bits = self.layout.count * self.layout.allocated
         if self.subsampled:
             bits = bits // 3 * 2
         first, last = frame * bits // 8, -(-(frame + 1) * bits // 8)
         if last > self.available:
-            message = f"frame {frame + 1} of {layout.size} needs {last} bytes of pixel data, {self.available} are there"
+            size, there = self.layout.size, self.available
+            message = f"frame {frame + 1} of {size} needs {last} bytes of pixel data, {there} are there"
             if self.element.stop > self.file.size:
                 raise self.file.truncated(message)
             raise UnsupportedPixelsError(message, remedy="The file is damaged; copy it again from its origin")
+        return bits, first, last
+
+    def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
+        layout, order = self.layout, self.header.order
+        bits, first, last = self._extent(frame)
         swapped = order == ">" and layout.allocated == 8 and self.element.vr == "OW"
         if swapped:
             # 8-bit samples in big-endian words: PS3.5 8.1.1, also across frames of odd length.
@@ -181,9 +195,9 @@ class Frames:
 
 
 def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
-    groups = (header.item(0x52009230, frame), header.item(0x52009229))
-    transform = _group(groups, 0x00289145) or header
-    values = _group(groups, 0x00289132) or header
+    groups = groups_of(header, frame)
+    transform = group_of(groups, 0x00289145) or header
+    values = group_of(groups, 0x00289132) or header
     intercept = transform.decimal(0x00281052) or 0.0
     padding = header.words(0x00280120, signed=layout.signed)[:1]
     limit = header.words(0x00280121, signed=layout.signed)[:1]
@@ -200,15 +214,22 @@ def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
         intercept=intercept,
         modality_lut=_table(header.item(0x00283000), 0x00283002, 0x00283006, signed=layout.signed),
         voi_lut=_table(header.item(0x00283010), 0x00283002, 0x00283006, signed=voi_signed),
-        window=Window(center, width, function) if center is not None and width is not None else None,
+        window=Window(center, width, function)
+        if center is not None and width is not None
+        else preset_window(header, transform),
         padding=(min(padding + limit), max(padding + limit)) if padding else None,
         inverse=header.first(0x20500020).upper() == "INVERSE",
         palette=_palette(header, layout) if layout.photometric == "PALETTE COLOR" else None,
     )
 
 
-def _group(groups: Sequence[Header | None], tag: int) -> Header | None:
-    """Return the functional group of a frame, or else the one that all frames share (PS3.3 C.7.6.16)."""
+def groups_of(header: Header, frame: int) -> tuple[Header | None, Header | None]:
+    """Return the functional groups of a frame and those that all frames share (PS3.3 C.7.6.16)."""
+    return header.item(0x52009230, frame), header.item(0x52009229)
+
+
+def group_of(groups: Sequence[Header | None], tag: int) -> Header | None:
+    """Return one functional group, that of the frame before the shared one."""
     return next((item for group in groups if group and (item := group.item(tag))), None)
 
 

@@ -188,12 +188,14 @@ class Catalogue:
         """Return the sequence number of the last change of any kind, 0 in an empty library."""
         return int(self._read("SELECT coalesce(max(seq), 0) FROM changes")[0][0])
 
-    def present_images(self, image_nos: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of `image_nos` that are still in the library."""
+    def embedded_images(self, image_nos: NDArray[np.int64], model_id: str) -> NDArray[np.int64]:
+        """Return those of `image_nos` that have a vector of a model."""
         if not len(image_nos):
             return image_nos
         arrays = self._database.read_arrays(
-            "SELECT image_no FROM images WHERE image_no IN (SELECT no FROM numbers)", numbers=image_nos
+            "SELECT image_no FROM vectors WHERE model_id = $model AND image_no IN (SELECT no FROM numbers)",
+            {"model": model_id},
+            numbers=image_nos,
         )
         return np.asarray(arrays["image_no"], dtype=np.int64)
 
