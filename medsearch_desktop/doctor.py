@@ -19,9 +19,9 @@ import psutil
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
-from medsearch_desktop.image.decode import decoders
 from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
+from medsearch_desktop.image.selftest import decoders
 from medsearch_desktop.library import MARKER, Library
 from medsearch_desktop.records import ModelRole
 from medsearch_desktop.workbench import Workbench

@@ -25,7 +25,6 @@ from medsearch_desktop.errors import (
     NotAPictureError,
     TruncatedFileError,
 )
-from medsearch_desktop.image.codecs import decoders
 from medsearch_desktop.image.dataset import Header, derive_uid, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
 from medsearch_desktop.image.keyslices import MOST_PLACED_FRAMES, select_frames
@@ -36,7 +35,7 @@ from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
 from medsearch_desktop.records import Image
 
-__all__ = ["Decoded", "decode", "decoders", "frames_of", "read_tags", "select_frames"]
+__all__ = ["Decoded", "decode", "frames_of", "read_tags", "select_frames"]
 
 _MAX_INFLATED_HEADER = 1 << 24
 # Inflating further than a header usually goes would take most of the time that tags take.
@@ -127,6 +126,8 @@ def _decode_dicom(
         frames = Frames(header, layout, record.number_of_frames)
     except DecodeError as error:
         return Decoded((replace(record, pixel_error=_reason(error)),), (None,))
+    if not (record.rows and record.columns):
+        record = replace(record, rows=layout.rows, columns=layout.columns)
     if chosen is None:
         # What is not drawn takes no memory.
         most = max(1, min(max_frames, max_pixels // layout.count)) if drawn else max_frames

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.errors import (
     UnsupportedPixelsError,
 )
-from medsearch_desktop.image.codecs import CODED, JPEG_2000_STARTS, READ, RLE, Layout, decompress
+from medsearch_desktop.image.codecs import CODED, JPEG_2000_STARTS, READ, UNMARKED, Layout, decompress, unread
 from medsearch_desktop.image.dataset import (
     DOUBLE_PIXELS,
     FLOAT_PIXELS,
@@ -29,6 +29,7 @@ from medsearch_desktop.image.dataset import (
     Header,
     PixelElement,
 )
+from medsearch_desktop.image.mending import Size, mended
 from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
 from medsearch_desktop.image.windows import preset_window
 
@@ -36,8 +37,13 @@ from medsearch_desktop.image.windows import preset_window
 def layout_of(header: Header, max_pixels: int) -> Layout:
     tag = cast(PixelElement, header.pixels).tag
     kind = "u" if tag == PIXELS else "f"
-    rows, columns, samples = (header.word(t, d) for t, d in ((0x00280010, 0), (0x00280011, 0), (0x00280002, 1)))
-    allocated = header.word(0x00280100, {PIXELS: 0, FLOAT_PIXELS: 32, DOUBLE_PIXELS: 64}[tag])
+    size = Size(*(header.word(t, d) for t, d in (
+        (0x00280010, 0), (0x00280011, 0), (0x00280002, 1),
+        (0x00280100, {PIXELS: 0, FLOAT_PIXELS: 32, DOUBLE_PIXELS: 64}[tag]),
+    )))  # fmt: skip
+    if not size.is_known:
+        size = mended(header, size)
+    rows, columns, samples, allocated = size.rows, size.columns, size.samples, size.allocated
     stored = header.word(0x00280101, allocated) or allocated
     if not rows or not columns:
         raise UnsupportedPixelsError("the header gives no Rows or Columns", remedy="The file is damaged")
@@ -77,7 +83,7 @@ class Frames:
             return
         # Encapsulated although native: a lost file header. The codestream itself will tell what it is.
         if self.syntax not in CODED | NATIVE:
-            raise UnsupportedPixelsError(f"transfer syntax {self.syntax} is not read", remedy=READ)
+            raise UnsupportedPixelsError(unread(self.syntax), remedy=READ)
         if not self.element.undefined:
             raise UnsupportedPixelsError(
                 f"the pixel data has a length although transfer syntax {self.syntax} is encapsulated", remedy=READ
@@ -152,11 +158,15 @@ class Frames:
         fragment at all; where it ends inside an item, that passes the rest for a whole one; it believes
         a wrong offset table; and it reads every fragment on the way to one frame.
         """
-        position, fragments, table = self.element.start, list[tuple[int, int]](), None
+        position, fragments, table, odd = self.element.start, list[tuple[int, int]](), None, False
         while position + 8 <= self.file.size and len(fragments) < MAX_ELEMENTS:
             buffer, base = self.file.window(position)
             group, number, length = struct.unpack_from("<HHI", buffer, position - base)
-            position += 8
+            if odd and group << 16 | number not in (ITEM, SEQUENCE_END):
+                # The writer padded to an even length and did not count the padding.
+                position, odd = position + 1, False
+                continue
+            position, odd = position + 8, length % 2 == 1
             if group << 16 | number == SEQUENCE_END:
                 return fragments, table or b""
             if group << 16 | number != ITEM:
@@ -183,7 +193,7 @@ class Frames:
         sound = len(offsets) == self.count and firsts == sorted(set(firsts)) and firsts[:1] == [0]
         if not sound or (len(firsts) < self.count and not self.cut):
             firsts = list(range(len(fragments)))
-            if len(fragments) != self.count and self.syntax != RLE:
+            if len(fragments) != self.count and self.syntax not in UNMARKED:
                 marks = (JPEG_START, *JPEG_2000_STARTS)
                 heads = [self.file.read(start, min(stop, start + 6)) for start, stop in fragments]
                 firsts = [i for i, head in enumerate(heads) if head.startswith(marks)]
