@@ -45,6 +45,8 @@ _UNREAD = {
     **dict.fromkeys(("107", "108"), "HEVC video"),
     **dict.fromkeys(("110", "111", "112"), "JPEG XL"),
 }
+# Blank radiographs compress to a thousandth; up to this many samples whatever is claimed is tried.
+_ALWAYS_DECODED, _MOST_GROWTH = 1 << 26, 1000
 READ = "Convert the file to an uncompressed transfer syntax"
 
 
@@ -112,6 +114,11 @@ def decompress(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray[Any], 
         codec, decoder = _BY_SYNTAX[syntax]
     else:
         raise UnsupportedPixelsError(f"a frame of transfer syntax {syntax} holds no known codestream", remedy=READ)
+    if layout.count > max(_ALWAYS_DECODED, _MOST_GROWTH * len(data)):
+        # A codec allocates what is claimed before it finds out, several times over.
+        raise UnsupportedPixelsError(
+            f"{len(data)} bytes of {codec} claim an image of {layout.size} samples", remedy="The file is damaged"
+        )
     try:
         samples, found = decoder(data, layout)
         if samples.size != layout.count:

@@ -57,6 +57,7 @@ _MAX_TOP_ELEMENTS = 100_000
 # Five thousand frames with eight functional groups each come to half of this.
 _MAX_ITEMS = 100_000
 _MAX_VALUE, _MAX_SEQUENCE = 1 << 22, 1 << 24
+_ALWAYS_INFLATED, _MOST_INFLATION = 1 << 26, 200
 # Values above this stay in the file until they are asked for.
 _DEFERRED = 1 << 12
 # Nearly every header fits; a longer one is read on in steps of this.
@@ -431,6 +432,8 @@ def _encoding(file: Source, position: int, syntax: str) -> tuple[bool, str]:
 
 def _inflated(file: Source, start: int, limit: int) -> Source:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    # Images shrink to a tenth, seldom to a hundredth; zeros by the gigabyte shrink to a thousandth.
+    limit = min(limit, max(_ALWAYS_INFLATED, _MOST_INFLATION * (file.size - start)))
     try:
         data = inflater.decompress(file.read(start, file.size), limit)
     except zlib.error as error:
