@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers import register_model, uid, write_department
+from makers import Film, dataset, register_model, uid, write_department
 from volumes_made import enhanced_dataset, series_uid, slice_dataset, slice_uid, write_series
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError
@@ -263,3 +263,17 @@ def test_without_places_the_instance_number_decides() -> None:
     places = [Place("t", float(z)) for z in range(9)] + [Place()]
     numbers = [(9 - z, 0, "") for z in range(9)] + [(10, 0, "")]
     assert [numbers[index][0] for index in key_slices(places, numbers, 2)] == [3, 6]
+
+
+def test_each_mammogram_of_a_series_has_its_own_side(tmp_path: Path, library: Library) -> None:
+    (tmp_path / "in").mkdir()
+    for number, side in enumerate("LRLR", start=1):
+        film = dataset(Film(image=number, modality="MG", view="CC"))
+        film.ImageLaterality = side
+        film.save_as(tmp_path / "in" / f"{number}.dcm", enforce_file_format=True)
+    library.ingest([tmp_path / "in"])
+    rights = library.similar(uid(1, 1, 1), where="laterality:R").hits
+    assert sorted(hit.image_id for hit in rights) == [uid(1, 1, 2), uid(1, 1, 4)]
+    assert library.search("laterality:R").total == library.search("side:L").total == 1
+    study = library.holdings.study(uid(1, 1))
+    assert [image.laterality for image in study.images] == ["L", "R", "L", "R"]

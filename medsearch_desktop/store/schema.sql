@@ -206,6 +206,12 @@ CREATE TABLE slices (
     key_slice    BOOLEAN NOT NULL
 );
 
+-- The side of each image that states one: a series of mammograms has both.
+CREATE TABLE sides (
+    image_no     BIGINT NOT NULL,
+    laterality   VARCHAR NOT NULL
+);
+
 -- What the key slices of a series were chosen among: where it is no more so, they are chosen anew.
 CREATE TABLE stacks (
     series_uid   VARCHAR NOT NULL,

@@ -1,4 +1,4 @@
-"""The volumes of a library: where their slices lie, which of them have vectors, and the mean vector of each series.
+"""Where images lie: slices of volumes, which of them have vectors, the mean vector of each series, sides of the body.
 
 What is chosen and averaged follows from what is stored alone, so an ingest that was cut off is made up for by the
 next: every step begins by asking which series are not as they should be.
@@ -30,8 +30,14 @@ class Slice:
     number: tuple[int, int, str]
 
 
-def insert_slices(database: Database, numbers: Sequence[int], images: Sequence[Image]) -> None:
-    """Write where the slices among `images` lie, inside the transaction that writes them; none is a key slice yet."""
+def insert_places(database: Database, numbers: Sequence[int], images: Sequence[Image]) -> None:
+    """Write the sides of `images` and where the slices among them lie, inside the transaction that writes them.
+
+    No slice is a key slice yet.
+    """
+    sided = [(no, image.laterality) for no, image in zip(numbers, images, strict=True) if image.laterality]
+    if sided:
+        database.insert("sides", {"image_no": [no for no, _ in sided], "laterality": [side for _, side in sided]})
     slices = [(no, image, image.place) for no, image in zip(numbers, images, strict=True) if image.place is not None]
     if slices:
         database.insert(
