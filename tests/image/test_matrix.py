@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import UID
 
-from medsearch_desktop.image.codecs import RLE
+from medsearch_desktop.image import selftest
+from medsearch_desktop.image.codecs import RLE, Layout, decompress
 from medsearch_desktop.image.dataset import Header, opened
 from medsearch_desktop.image.decode import decode
 from medsearch_desktop.image.frames import Frames, layout_of
@@ -249,7 +251,7 @@ def written(ds: Dataset) -> bytes:
     buffer = io.BytesIO()
     syntax = ds.file_meta.TransferSyntaxUID
     # Syntaxes that pydicom has not heard of are written as what they are outside their frames.
-    known = syntax not in (FRAMED, DEFLATED_FRAMES)
+    known = UID(syntax).is_transfer_syntax and syntax not in (FRAMED, DEFLATED_FRAMES)
     if not known:
         ds.file_meta.TransferSyntaxUID = UID(RLE)
     ds.save_as(buffer, enforce_file_format=True)
@@ -402,3 +404,25 @@ def test_planes_one_after_another(tmp_path: Path) -> None:
     ds.PlanarConfiguration, ds.PixelData = 1, pixels.astype("u1").transpose(0, 3, 1, 2).tobytes()
     for frame, source in zip(stored(written(ds)), pixels, strict=True):
         assert np.array_equal(frame, source)
+
+
+def test_what_is_installed_gives_back_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert selftest.round_trips() == (30, [])
+
+    def altered(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray, Layout]:
+        pixels, found = decompress(data, layout, syntax)
+        return (pixels ^ 1 if syntax == RLE and layout.signed else pixels), found
+
+    monkeypatch.setattr(selftest, "decompress", altered)
+    assert selftest.round_trips() == (30, ["RLE, 12 bits signed", "RLE, 16 bits signed"])
+    monkeypatch.setitem(sys.modules, "jpeg_ls", None)
+    assert len(selftest.round_trips()[1]) == 2 + 6
+
+
+@pytest.mark.parametrize(("number", "name"), [("110", "JPEG XL"), ("100", "MPEG-2"), ("105", "H.264"), ("107", "HEVC")])
+def test_what_no_decoder_reads_is_named(number: str, name: str) -> None:
+    form = Form(8, 8)
+    ds = header(form, f"1.2.840.10008.1.2.4.{number}")
+    items(ds, [b"\0\0\1\xba" * 10] * FRAMES)
+    (image,) = decode(io.BytesIO(written(ds)), name="x", sha256="", max_frames=8, max_pixels=1 << 24).images
+    assert f"it is {name}" in image.pixel_error
