@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.image.keyslices import key_slices
 from medsearch_desktop.records import Failure
 from medsearch_desktop.search.visual import Nearest, nearest
-from medsearch_desktop.store.stacks import Stacks
+from medsearch_desktop.store.stacks import SERIES_AT_ONCE, Stacks
 from medsearch_desktop.store.vectors import VectorIndex
 
 # Slices of one series fill the first places of an answer; it is asked for more until there are enough series.
@@ -58,12 +58,17 @@ class Volumes:
 
     def choose(self, stop: threading.Event | None = None) -> None:
         """Choose the key slices of every series that has changed since they were chosen."""
-        for series_uid, among in self._stacks.unsettled(self._wanted):
+        unsettled = self._stacks.unsettled(self._wanted)
+        for start in range(0, len(unsettled), SERIES_AT_ONCE):
             if stop is not None and stop.is_set():
                 return
-            slices = self._stacks.slices_of(series_uid)
-            chosen = key_slices([each.place for each in slices], [each.number for each in slices], self._wanted)
-            self._stacks.choose(series_uid, [slices[index].image_no for index in chosen], among=among)
+            among = dict(unsettled[start : start + SERIES_AT_ONCE])
+            chosen: list[int] = []
+            for slices in self._stacks.slices_of(list(among)).values():
+                numbers = [each.number for each in slices]
+                places = key_slices([each.place for each in slices], numbers, self._wanted)
+                chosen += [slices[index].image_no for index in places]
+            self._stacks.choose(chosen, among=among)
 
     def average(self, model_id: str) -> None:
         """Make the mean vectors of a model that are missing or out of date."""
@@ -71,7 +76,7 @@ class Volumes:
 
     def has_series(self, name: str) -> bool:
         """Whether the library has a series of that SeriesInstanceUID."""
-        return bool(len(self._stacks.images_of_series(name)))
+        return self._stacks.has_series(name)
 
     def series_of(self, image_nos: NDArray[np.int64]) -> dict[int, str]:
         """Return the series of those images that are slices of a volume, by image number."""

@@ -47,7 +47,7 @@ class Decoded:
     """The images of one file and what to show of each; `displays[i]` belongs to `images[i]`.
 
     A display is uint8 of shape (H, W), or (H, W, 3) for colour; None where the pixels could not be
-    decoded, and then `images[i].pixel_error` says why.
+    decoded, and then `images[i].pixel_error` says why, and for a slice with a `place`, which was not drawn.
     """
 
     images: tuple[Image, ...]
@@ -148,7 +148,8 @@ def _decode_dicom(
         displays.append(display)
         images.append(image)
     if all(image.pixel_error for image in images):
-        images, displays = [images[len(images) // 2]], [None]
+        middle = (image for image in images if image.frame == record.frame)
+        images, displays = [next(middle, images[len(images) // 2])], [None]
     return Decoded(tuple(images), tuple(displays))
 
 

@@ -232,7 +232,10 @@ class Models:
             return set()
         # Literal numbers reach the index of either table.
         listed = ",".join(str(int(no)) for no in image_nos)
-        here = self._database.write(f"SELECT image_no FROM images WHERE image_no IN ({listed})")
+        here = self._database.write(
+            f"SELECT image_no FROM images WHERE image_no IN ({listed})"
+            f" EXCEPT SELECT image_no FROM slices WHERE NOT key_slice AND image_no IN ({listed})"
+        )
         done = self._database.write(
             f"SELECT image_no FROM vectors WHERE image_no IN ({listed}) AND model_id = $model", {"model": model_id}
         )

@@ -6,7 +6,7 @@ next: every step begins by asking which series are not as they should be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from medsearch_desktop.store.database import Database, disk_path
 
 # Means that are compared at once: 64 MB.
 _AT_ONCE = 16_384
+# Series that are chosen for or averaged at once: some 12 MB of vectors.
+SERIES_AT_ONCE = 256
 _AMONG = "count(*) || ':' || bit_xor(hash(image_no))"
 
 
@@ -68,19 +70,26 @@ class Stacks:
         )
         return [(uid, now) for uid, now in rows]
 
-    def slices_of(self, series_uid: str) -> list[Slice]:
-        """Return the slices of a series that can be shown, by number."""
+    def slices_of(self, series_uids: Sequence[str]) -> dict[str, list[Slice]]:
+        """Return the slices that can be shown of each of these series."""
         rows = self._database.read(
-            "SELECT image_no, orientation, position, coalesce(instance_number, 2147483647), frame, image_id"
-            " FROM slices JOIN images USING (image_no) WHERE slices.series_uid = $uid ORDER BY image_no",
-            {"uid": series_uid},
+            "SELECT slices.series_uid, image_no, orientation, position, coalesce(instance_number, 2147483647), frame,"
+            " image_id FROM slices JOIN images USING (image_no) WHERE slices.series_uid IN (SELECT unnest($uids))",
+            {"uids": list(series_uids)},
         )
-        return [Slice(no, Place(turned, position), tuple(rest)) for no, turned, position, *rest in rows]
+        found: dict[str, list[Slice]] = {uid: [] for uid in series_uids}
+        for uid, no, turned, position, *number in rows:
+            found[uid].append(Slice(no, Place(turned, position), tuple(number)))
+        return found
 
-    def choose(self, series_uid: str, image_nos: Sequence[int], *, among: str) -> None:
-        """Commit the key slices of a series; vectors of those that are none any more go."""
-        parameters: dict[str, Any] = {"uid": series_uid, "nos": list(image_nos)}
-        others = "SELECT image_no FROM slices WHERE series_uid = $uid AND NOT list_contains($nos, image_no)"
+    def choose(self, image_nos: Sequence[int], *, among: Mapping[str, str]) -> None:
+        """Commit the key slices of some series, `among` which they were chosen by series.
+
+        Vectors of slices that are none any more go.
+        """
+        of_them = "series_uid IN (SELECT unnest($uids))"
+        parameters: dict[str, Any] = {"uids": list(among), "nos": list(image_nos)}
+        others = f"SELECT image_no FROM slices WHERE {of_them} AND image_no NOT IN (SELECT unnest($nos))"
         with self._database.transaction():
             self._write(
                 "INSERT INTO changes SELECT nextval('change_seq'), 'image', image_no FROM"
@@ -89,13 +98,13 @@ class Stacks:
             )
             for table in ("vectors", "unembedded"):
                 self._write(f"DELETE FROM {table} WHERE image_no IN ({others})", **parameters)
+            self._write(f"UPDATE slices SET key_slice = false WHERE key_slice AND image_no IN ({others})", **parameters)
             self._write(
-                "UPDATE slices SET key_slice = list_contains($nos, image_no) WHERE series_uid = $uid"
-                " AND key_slice != list_contains($nos, image_no)",
-                **parameters,
+                "UPDATE slices SET key_slice = true WHERE NOT key_slice AND image_no IN (SELECT unnest($nos))",
+                nos=parameters["nos"],
             )
-            self._write("DELETE FROM stacks WHERE series_uid = $uid", uid=series_uid)
-            self._write("INSERT INTO stacks VALUES ($uid, $among)", uid=series_uid, among=among)
+            self._write(f"DELETE FROM stacks WHERE {of_them}", uids=parameters["uids"])
+            self._database.insert("stacks", {"series_uid": list(among), "among": list(among.values())})
 
     def give_up(self, model_id: str) -> list[Failure]:
         """Commit that slices which a model tried in vain cannot be shown, and return their files, each once."""
@@ -139,24 +148,40 @@ class Stacks:
             " model_id = $model) USING (series_uid) WHERE members IS DISTINCT FROM now ORDER BY series_uid",
             {"model": model_id},
         )
-        for series_uid, members in stale:
-            parameters = {"uid": series_uid, "model": model_id}
-            rows = self._database.read_arrays(
-                "SELECT vector FROM slices JOIN vectors USING (image_no) JOIN images USING (image_no)"
-                " WHERE slices.series_uid = $uid AND model_id = $model AND key_slice ORDER BY image_id",
-                parameters,
-            )
-            total = np.stack(list(rows["vector"])).astype(np.float64).sum(axis=0)
-            mean = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
-            with self._database.transaction():
-                self._write("DELETE FROM series_vectors WHERE series_uid = $uid AND model_id = $model", **parameters)
-                self._write(
-                    "INSERT INTO series_vectors VALUES ($uid, $model, $members, $vector)",
-                    **parameters,
-                    members=members,
-                    vector=mean.tolist(),
-                )
+        for start in range(0, len(stale), SERIES_AT_ONCE):
+            self._write_means(model_id, dict(stale[start : start + SERIES_AT_ONCE]))
         return len(stale)
+
+    def _write_means(self, model_id: str, members: Mapping[str, str]) -> None:
+        parameters = {"uids": list(members), "model": model_id}
+        rows = self._database.read_arrays(
+            "SELECT slices.series_uid, vector FROM slices JOIN vectors USING (image_no) JOIN images USING (image_no)"
+            " WHERE slices.series_uid IN (SELECT unnest($uids)) AND model_id = $model AND key_slice"
+            " ORDER BY slices.series_uid, image_id",
+            parameters,
+        )
+        if not len(rows["vector"]):
+            # Gone since they were listed.
+            return
+        vectors = np.stack(list(rows["vector"])).astype(np.float64)
+        owners = rows["series_uid"]
+        uids, firsts = np.unique(owners.astype(str), return_index=True)
+        sums = np.add.reduceat(vectors, firsts, axis=0)
+        means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        with self._database.transaction():
+            self._write(
+                "DELETE FROM series_vectors WHERE series_uid IN (SELECT unnest($uids)) AND model_id = $model",
+                **parameters,
+            )
+            self._database.insert(
+                "series_vectors",
+                {
+                    "series_uid": uids.tolist(),
+                    "model_id": [model_id] * len(uids),
+                    "members": [members[uid] for uid in uids.tolist()],
+                    "vector": means.astype(np.float32).tolist(),
+                },
+            )
 
     def mean(self, series_uid: str, model_id: str) -> NDArray[np.float32] | None:
         """Return the mean vector of a series, or None where it has none of that model."""
@@ -180,6 +205,10 @@ class Stacks:
             uids = [str(uid) for uid in block["series_uid"]]
             after = uids[-1]
             yield uids, np.stack(list(block["vector"])).astype(np.float32, copy=False)
+
+    def has_series(self, series_uid: str) -> bool:
+        """Whether there is a series of that identifier."""
+        return bool(self._database.read("SELECT 1 FROM series WHERE series_uid = $uid", {"uid": series_uid}))
 
     def images_of_series(self, series_uid: str) -> NDArray[np.int64]:
         """Return the numbers of the images of a series; none for what is no series."""

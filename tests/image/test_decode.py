@@ -227,6 +227,9 @@ def reference(ds: Dataset, frame: int) -> np.ndarray:
         return (pydicom.pixels.apply_color_lut(pixels, ds) >> 8).astype(np.uint8)
     first = {name: ds.get(name) for name in ("WindowCenter", "WindowWidth")}
     center, width = (v[0] if isinstance(v, pydicom.multival.MultiValue) else v for v in first.values())
+    if center is None and ds.get("Modality") == "CT" and "RescaleIntercept" in ds:
+        # The file of this sort names no part of the body: soft tissue.
+        center, width = 40, 400
     padding = ds.get("PixelPaddingValue")
     rendering = Rendering(
         photometric_interpretation=photometric,
