@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from makers import Film, dataset, register_model, uid, write_department
+from servers import local_server
 from volumes_made import enhanced_dataset, series_uid, slice_dataset, slice_uid, write_series
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError
@@ -277,3 +278,14 @@ def test_each_mammogram_of_a_series_has_its_own_side(tmp_path: Path, library: Li
     assert library.search("laterality:R").total == library.search("side:L").total == 1
     study = library.holdings.study(uid(1, 1))
     assert [image.laterality for image in study.images] == ["L", "R", "L", "R"]
+
+
+def test_a_series_is_asked_for_through_the_interface(tmp_path: Path, library: Library) -> None:
+    for series in (1, 2):
+        write_series(tmp_path / "in" / str(series), series, 6)
+    library.ingest([tmp_path / "in"])
+    with local_server(library) as server:
+        answer = server.client.get("/api/similar", params={"image": series_uid(1)})
+        assert [hit["series_uid"] for hit in answer.json()["hits"]] == [series_uid(2)]
+        # What is neither image nor series is no path either.
+        assert server.client.get("/api/similar", params={"image": str(tmp_path)}).status_code == 404
