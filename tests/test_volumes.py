@@ -56,7 +56,7 @@ def test_thumbnails_are_of_key_slices_and_the_others_are_drawn_on_demand(tmp_pat
     assert (library.thumbnail(slice_uid(1, other)) or b"")[:4] == b"RIFF"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_pieces_in_any_order_come_to_what_the_whole_does(tmp_path: Path, library: Library, seed: int) -> None:
     places = list(range(23))
     random.Random(seed).shuffle(places)

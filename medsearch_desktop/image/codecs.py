@@ -37,7 +37,7 @@ UNMARKED = frozenset((RLE, FRAMED, DEFLATED_FRAMES))
 # says itself.
 _NUMBERS = (*range(50, 67), 70, 80, 81, 90, 91, 92, 93, 201, 202, 203)
 CODED = frozenset((RLE, FRAMED, DEFLATED_FRAMES, *(f"1.2.840.10008.1.2.4.{number}" for number in _NUMBERS)))
-# What no permissive decoder reads that is there for every operating system.
+# Frames that no permissive decoder for every operating system reads; that of imagecodecs for JPEG XL needs numpy 2.
 _UNREAD = {
     **dict.fromkeys(("94", "95", "204", "205"), "pixels on a server (JPIP)"),
     **dict.fromkeys(("100", "100.1", "101", "101.1"), "MPEG-2 video"),
