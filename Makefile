@@ -15,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install desktop demo pictures test check lint ui ui-check types bench export train train-ner bench-retrieval bench-language clean
+.PHONY: help install desktop demo pictures test check lint ui ui-check types bench fuzz export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,10 @@ pictures: install ## take README's pictures of the pages, in the demo library (n
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest
+
+fuzz: install ## throw damaged and hostile files at the readers for long: FUZZ_EXAMPLES=number, MUTATED_FILES=number
+	MUTATED_FILES=$(or $(MUTATED_FILES),1000) $(BIN)/python -m pytest tests/image/test_mutated.py
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) $(BIN)/python -m pytest --timeout 0 tests/fuzz/fuzz_*.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -64,6 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("threads", int, 0, "Processor cores to use; 0 means all that this process may use.", 0, 1024),
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
+    Setting("key_slices", int, 12, "Slices of a series of CT, MR or PET that are indexed, evenly spaced.", 1, 64),
     Setting("thumbnail_size", int, 384, "Longer side of a thumbnail, in pixels.", 64, 2048),
     Setting("max_report_bytes", int, 1_000_000, "Largest report file that is read, in bytes.", 1_000, 1_000_000_000),
     Setting(
@@ -90,6 +91,7 @@ class Config:
     threads: int
     batch_size: int
     max_frames: int
+    key_slices: int
     thumbnail_size: int
     max_report_bytes: int
     max_pixels: int

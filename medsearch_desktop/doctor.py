@@ -21,9 +21,9 @@ import psutil
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
-from medsearch_desktop.image.decode import decoders
 from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
+from medsearch_desktop.image.selftest import decoders, round_trips
 from medsearch_desktop.library import MARKER, Library
 from medsearch_desktop.records import ModelRole
 from medsearch_desktop.workbench import Workbench
@@ -94,6 +94,13 @@ def _decoders() -> Iterator[Check]:
             yield Check(
                 "decoder", WARNING, f"{syntax}: none", "Images in it are indexed without pixels; install again to mend"
             )
+
+    tried, wrong = round_trips()
+    if wrong:
+        seen = f"{len(wrong)} of {tried} forms of a phantom come back altered: {'; '.join(wrong)}"
+        yield Check("decoder", FAILURE, seen, "Install MedSearch Desktop again")
+    else:
+        yield Check("decoder", OK, f"a phantom in {tried} forms (syntax, depth, sign, colour) comes back as it was")
 
 
 def _model(bench: Workbench) -> Iterator[Check]:

@@ -7,6 +7,7 @@ decides for a new library only. What is stored can be asked though the model its
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from medsearch_desktop.errors import LibraryError, ModelAlteredError, ModelError
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec, find_model, list_models, verify
 from medsearch_desktop.records import ModelRole, SwitchEvent, SwitchSummary
-from medsearch_desktop.reembed import ModelSwitch, OnEvent, Reembedding
+from medsearch_desktop.reembed import ModelSwitch, OnDisplay, OnEvent, Reembedding
 from medsearch_desktop.store.catalogue import Catalogue
 from medsearch_desktop.store.indexes import VectorIndexes
 from medsearch_desktop.store.models import DIM, Models
@@ -29,13 +30,22 @@ from medsearch_desktop.workbench import Region, Workbench
 class Embeddings:
     """The models of a library and the vectors of each; safe to use from several threads.
 
+    `average` is told the model of which the vectors are complete, before a switch to it ends.
     Raises ModelMissingError when a new library has no model to begin with.
     """
 
     def __init__(
-        self, folder: Path, models: Models, catalogue: Catalogue, *, config: Config, workbench: Workbench
+        self,
+        folder: Path,
+        models: Models,
+        catalogue: Catalogue,
+        *,
+        config: Config,
+        workbench: Workbench,
+        average: Callable[[str], object],
     ) -> None:
         self._models = models
+        self._average = average
         self._config = config
         self._workbench = workbench
         self._indexes = VectorIndexes(
@@ -121,7 +131,13 @@ class Embeddings:
         self.encoder(model_id)
         return self._workbench.vector(path, image_id=image_id, roi=roi, model=self.spec(model_id), data=data)
 
-    def catch_up(self, on_event: OnEvent | None = None, *, stop: threading.Event | None = None) -> int:
+    def catch_up(
+        self,
+        on_event: OnEvent | None = None,
+        *,
+        stop: threading.Event | None = None,
+        on_display: OnDisplay | None = None,
+    ) -> int:
         """Embed what lacks a vector of the model in use and whose file is there; return how many images.
 
         What the model could not embed before is left. Without the model nothing is done.
@@ -142,6 +158,7 @@ class Embeddings:
             retry=False,
             stop=stop or threading.Event(),
             on_event=on_event,
+            on_display=on_display,
         )
         run.run()
         return run.images
@@ -229,6 +246,7 @@ class Embeddings:
             index.extend_graph()
             # Measured now, while one waits anyway, so that the first question need not.
             index.isolation()
+            self._average(spec.model_id)
             done = self._models.finish(spec.model_id, after=run.after)
         if done:
             self.model_id = spec.model_id

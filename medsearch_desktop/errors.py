@@ -7,6 +7,7 @@
     │   ├── NotAnImageError           neither DICOM nor a known raster format
     │   ├── TruncatedFileError        the file ends before its header says it does
     │   ├── NoPixelsError             a sound DICOM file without an image in it
+    │   │   └── NotAPictureError      one that is none by its kind: a report, a plan, a segmentation
     │   └── UnsupportedPixelsError    a transfer syntax or pixel layout no decoder here reads
     ├── ReportError                   one file's bytes do not become report text
     ├── TerminologyError              a base of concepts cannot be read, made or imported
@@ -73,7 +74,11 @@ class TruncatedFileError(DecodeError):
 
 
 class NoPixelsError(DecodeError):
-    """A sound DICOM file that holds no image (a report, a plan, a presentation state)."""
+    """A sound DICOM file that holds no image."""
+
+
+class NotAPictureError(NoPixelsError):
+    """A sound DICOM file that is no picture by its kind; its header is indexed, and nothing has failed."""
 
 
 class UnsupportedPixelsError(DecodeError):

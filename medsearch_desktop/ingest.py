@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
-from medsearch_desktop.errors import DecodeError, LibraryError, NoPixelsError, ReportError, SourceError
+from medsearch_desktop.errors import (
+    DecodeError,
+    LibraryError,
+    NoPixelsError,
+    NotAPictureError,
+    ReportError,
+    SourceError,
+)
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -261,11 +268,14 @@ class Ingest:
                 max_frames=self._config.max_frames,
                 max_pixels=self._config.max_pixels,
                 study_hint=hint,
+                key_slices=self._config.key_slices,
             )
         except NoPixelsError as error:
             # No picture, but a study, a patient and a date: what the header says can still be asked for.
             image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=reason_of(error))
-            return Work(file, checked_ns, reason=reason_of(error), images=(image,), thumbnails=(None,), tensors=(None,))
+            # A plan or a segmentation is no picture and has not failed to be one.
+            reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
+            return Work(file, checked_ns, reason=reason, images=(image,), thumbnails=(None,), tensors=(None,))
         except (DecodeError, OSError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
@@ -407,6 +417,8 @@ class Ingest:
             full: LibraryError | None = None
             for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
                 # After the commit: a conflicting file must not overwrite the picture of the one that stays.
+                # A slice is drawn when it is chosen or asked for; what an earlier content left is not its picture.
+                self._thumbnails.remove(image.image_id for image in outcome.images if image.place is not None)
                 for image, picture in zip(outcome.images, pictures, strict=bool(outcome.images)):
                     if picture is not None and full is None:
                         try:

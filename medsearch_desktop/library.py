@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
-from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.errors import MedSearchError, NotFoundError, QueryError, StorageFullError
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
-from medsearch_desktop.image.preprocess import thumbnail
+from medsearch_desktop.image.preprocess import Display, thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.likeness import visual_hits
 from medsearch_desktop.lists import Lists
@@ -58,7 +58,7 @@ from medsearch_desktop.search.meter import Meter, Meters
 from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
-from medsearch_desktop.search.visual import nearest
+from medsearch_desktop.search.visual import Nearest, nearest
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
@@ -67,9 +67,11 @@ from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
 from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.reports import StoredReport
+from medsearch_desktop.store.stacks import Stacks
 from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
+from medsearch_desktop.volumes import Volumes
 from medsearch_desktop.workbench import Region, Workbench, neither_image_nor_file
 
 __all__ = ["FORMAT", "MARKER", "Library", "open_library"]
@@ -119,8 +121,14 @@ class Library:
             self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)
             self._regions = Regions(self._database, workbench=self.workbench, picture_of=self.thumbnail)
+            self.volumes = Volumes(Stacks(self._database), wanted=config.key_slices)
             self._embeddings = Embeddings(
-                self.path / "indexes", self._models, self.catalogue, config=config, workbench=self.workbench
+                self.path / "indexes",
+                self._models,
+                self.catalogue,
+                config=config,
+                workbench=self.workbench,
+                average=self.volumes.average,
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
             # On a full disk the indexes stay as they were, and the library readable.
@@ -265,7 +273,9 @@ class Library:
             summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
             if metadata_only or stop.is_set():
                 return summary
-            return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
+            settled = self.volumes.settle(model_id, lambda: self._catch_up(on_event, stop), stop=stop)
+            failures = tuple(sorted({*summary.failures, *settled.failures}, key=lambda failure: failure.path))
+            return replace(summary, caught_up=settled.embedded, failures=failures, stopped=stop.is_set())
         finally:
             self._catch_up_with_corrections(held)
             self.refresh()
@@ -360,6 +370,7 @@ class Library:
             self.thumbnails.remove(images)
             self._intake.drop_root(path)
             self._intake.doubt([row.path for row in self.catalogue.orphans()])
+            self.volumes.average(self.model_id)
             self.refresh()
         return len(gone)
 
@@ -414,8 +425,9 @@ class Library:
         model: str = "",
         data: bytes | None = None,
     ) -> VisualAnswer:
-        """Return the images nearest to an image of the library (its id) or to any image file.
+        """Return the images nearest to an image of the library (its id), to a series (its UID) or to any image file.
 
+        A volume answers as one, by its best slice; asked for a volume, by likeness of the whole.
         Nothing is imported to ask. `data` is the content of such a file where there is none on disk; `image`
         is then its name in messages. `roi` is (x, y, width, height) in pixels of the whole image: its most
         striking points are compared with those of every image, see `image.regions`, and hits say where; before
@@ -432,8 +444,9 @@ class Library:
         index = self._embeddings.index_of(model_id)
         allowed = self._images_where(where) if where.strip() else None
         notes = self._visual_notes(model_id, index)
-        show = partial(visual_hits, self.catalogue, self.fulltext, self.thumbnails)
-        if roi is not None:
+        show = partial(visual_hits, self.catalogue, self.fulltext, self.thumbnails, series_of=self.volumes.series_of)
+        whole = data is None and self.catalogue.image(name) is None and self.volumes.has_series(name)
+        if roi is not None and not whole:
             found = self._regions.ask(
                 name,
                 roi,
@@ -448,9 +461,13 @@ class Library:
                 hits = show(numbers=found.numbers, scores=found.scores, regions=found)
                 return VisualAnswer(name, model_id, hits, notes=(*notes, *found.notes))
             notes = (*notes, f"the region alone was compared with whole images: {found}")
-        vector, known = self._query_vector(name, roi, model_id, data=data)
-        near = nearest(index, vector, k=k, allowed=allowed, without=known.image_no if known and roi is None else None)
-        meter = self._meters.of(model_id) if roi is None else None
+        if whole:
+            near = self._near_series(index, name, roi, model_id, k=k, allowed=allowed)
+        else:
+            vector, known = self._query_vector(name, roi, model_id, data=data)
+            without = known.image_no if known and roi is None else None
+            near = self.volumes.nearest(index, vector, k=k, allowed=allowed, without=without)
+        meter = self._meters.of(model_id) if roi is None and not whole else None
         expected = meter.expected(near.scores).tolist() if meter else None
         hits = show(numbers=near.numbers, scores=near.scores, expected=expected)
         shares = [hit.expected for hit in hits if hit.expected is not None]
@@ -588,6 +605,25 @@ class Library:
                 return self._embeddings.index_of(model_id).vectors_of(np.array([row.image_no]))[0], row
         return self._embeddings.vector(row.path, model_id=model_id, image_id=row.image_id, roi=roi), row
 
+    def _near_series(
+        self,
+        index: VectorIndex,
+        series_uid: str,
+        roi: Region | None,
+        model_id: str,
+        *,
+        k: int,
+        allowed: NDArray[np.int64] | None,
+    ) -> Nearest:
+        if roi is not None:
+            raise MedSearchError("a series has no region", item=series_uid, remedy="Give one of its images")
+        try:
+            return self.volumes.nearest_to_series(index, series_uid, model_id, k=k, allowed=allowed)
+        except KeyError:
+            raise NotFoundError(
+                "no image of this series has a vector", item=series_uid, remedy="`medsearch ingest` makes them"
+            ) from None
+
     def _visual_notes(self, model_id: str, index: VectorIndex) -> tuple[str, ...]:
         notes = []
         if model_id != self.model_id:
@@ -604,7 +640,11 @@ class Library:
                 seconds = time.monotonic() - started
                 on_event(IngestEvent("vector", total=event.total, settled=event.settled, seconds=seconds))
 
-        return self._embeddings.catch_up(tell, stop=stop)
+        def draw(image_id: str, display: Display) -> None:
+            if self.thumbnails.read(image_id) is None:
+                self.thumbnails.write(image_id, thumbnail(display, size=self.config.thumbnail_size))
+
+        return self._embeddings.catch_up(tell, stop=stop, on_display=draw)
 
     def _catch_up_with_corrections(self, held: dict[str, tuple[Correction, ...]]) -> None:
         # Corrections that were made meanwhile, of reports that may have been read anew without them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ def visual_hits(
     fulltext: FulltextIndex,
     thumbnails: Thumbnails,
     *,
+    series_of: Callable[[NDArray[np.int64]], Mapping[int, str]],
     numbers: NDArray[np.int64],
     scores: NDArray[np.float32],
     expected: Sequence[float] | None = None,
@@ -28,8 +29,10 @@ def visual_hits(
     """Return the hits of images `numbers` with their `scores`, in that order; what is gone meanwhile is left out.
 
     `expected` holds one share an image where a match meter was measured, `regions` what was found of the same images.
+    `series_of` returns the series of those that are slices of volumes.
     """
     rows = catalogue.images(numbers)
+    series = series_of(numbers)
     packed = fulltext.study_cards(row.study_uid for row in rows.values())
     cards = {study_uid: Card.unpack(card) for study_uid, card in packed.items()}
     hits = []
@@ -57,6 +60,7 @@ def visual_hits(
                 study_description=card.study_description if card else "",
                 region=regions.regions[place] if regions is not None else None,
                 size=regions.sizes[place] if regions is not None else None,
+                series_uid=series.get(number, ""),
             )
         )
     return tuple(hits)

@@ -92,13 +92,25 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one slice of a volume lies: its direction cosines, rounded, and how far along their normal, in mm.
+
+    `orientation` is empty and `position` None where the header does not say.
+    """
+
+    orientation: str = ""
+    position: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One image: a single-frame DICOM instance, one frame of a multi-frame one, or a raster file.
 
     `image_id` is the SOPInstanceUID, with `#frame` (from 1) appended when the instance has
     several frames. Raster files get UIDs under 2.25 that are derived from their content.
     `frame` is 0-based. `pixel_error` says why the pixels could not be decoded; such an image has
-    metadata but neither thumbnail nor vector.
+    metadata but neither thumbnail nor vector. `place` is set for a slice of a volume, which has a vector
+    only if its series chooses it for a key slice.
     """
 
     image_id: str
@@ -129,6 +141,7 @@ class Image:
     bits_stored: int = 0
     photometric_interpretation: str = ""
     pixel_error: str = ""
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +389,8 @@ class Hit:
 class VisualHit:
     """One image near a query image.
 
-    `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
+    `series_uid` names the series of a slice of a volume, which answers as one; it is empty for other
+    images. `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
     a finding in common with the query: None where the match meter has not been measured.
     `modalities` are those of its whole study.
     Where a region was asked by, `region` is the most like one of this image, (x, y, width, height) in its pixels,
@@ -400,6 +414,7 @@ class VisualHit:
     study_description: str = ""
     region: tuple[int, int, int, int] | None = None
     size: tuple[int, int] | None = None
+    series_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,9 +561,10 @@ class IngestSummary:
 
     `discovered` is the sum of indexed, unchanged, updated, duplicates, failed and `ignored` (files
     of other kinds); `removed` counts files that were known and are gone. A copy that takes over
-    from a file that was removed is counted once more, for what it then is. `caught_up` counts images
-    of earlier ingests that got the vector that they lacked. `stopped` is true of one that was told to stop
-    before its end; the same ingest goes on from there.
+    from a file that was removed is counted once more, for what it then is. `caught_up` counts key
+    slices of volumes, and images of earlier ingests, that got the vector that they lacked; `failures` also
+    lists slices that turned out not to be decodable only then, which `failed` does not count. `stopped` is
+    true of one that was told to stop before its end; the same ingest goes on from there.
     """
 
     discovered: int = 0

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
 from medsearch_desktop.errors import DecodeError, LibraryError, SourceError
-from medsearch_desktop.image.decode import decode
+from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
-from medsearch_desktop.image.preprocess import to_tensor
+from medsearch_desktop.image.preprocess import Display, to_tensor
 from medsearch_desktop.records import Failure, SwitchEvent, SwitchSummary
 from medsearch_desktop.source.sniff import digest
 from medsearch_desktop.store.models import LackingFile, Models
@@ -40,6 +40,7 @@ _CHANGED = "its file has changed since it was indexed; `medsearch ingest` takes 
 _NOT_THERE = "that image is not in the file any more"
 
 OnEvent = Callable[[SwitchEvent], None]
+OnDisplay = Callable[[str, Display], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Reembedding:
 
     `encoder` is asked for when there is something to embed. With `retry`, images that the model could
     not embed before are tried again. `stop` ends it after the image in hand; what was done is kept.
+    `on_display` is given each image's identifier and display pixels, in a thread of its own.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Reembedding:
         retry: bool,
         stop: threading.Event,
         on_event: OnEvent | None = None,
+        on_display: OnDisplay | None = None,
     ) -> None:
         self._models = models
         self._config = config
@@ -78,6 +81,7 @@ class Reembedding:
         self._retry = retry
         self._stop = stop
         self._on_event = on_event
+        self._on_display = on_display
         self._started = self._committed = time.monotonic()
         self._waiting: list[tuple[int, NDArray[np.float32]]] = []
         self._ready: list[tuple[int, NDArray[np.float32]]] = []
@@ -153,15 +157,19 @@ class Reembedding:
                 io.BytesIO(data) if data is not None else file.path,
                 name=file.path,
                 sha256=sha256,
-                # As many as were picked when it was indexed, whatever the setting is now.
-                max_frames=file.frames,
+                max_frames=1,
                 max_pixels=self._config.max_pixels,
+                frames=frames_of(file.image_ids),
             )
         except (SourceError, OSError) as error:
             return _Drawn(file, nothing, reason_of(error))
         except DecodeError as error:
             return _Drawn(file, nothing, reason_of(error), lasting=True)
         displays = {image.image_id: display for image, display in zip(decoded.images, decoded.displays, strict=True)}
+        if self._on_display is not None:
+            for image_id in file.image_ids:
+                if (display := displays.get(image_id)) is not None:
+                    self._on_display(image_id, display)
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
         tensors = tuple(
             None if (display := displays.get(image_id)) is None else to_tensor(display, self._spec.preprocessing)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
-from medsearch_desktop.image.decode import decode
+from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
@@ -113,8 +113,9 @@ class Workbench:
             path if data is None else io.BytesIO(data),
             name=path,
             sha256=digest(path) if data is None else hashlib.sha256(data).hexdigest(),
-            max_frames=1 if image_id is None else self.config.max_frames,
+            max_frames=1,
             max_pixels=self.config.max_pixels,
+            frames=frames_of((image_id or "",)),
         )
         for image, display in zip(decoded.images, decoded.displays, strict=True):
             if image_id in (None, image.image_id) and display is not None:
@@ -175,5 +176,5 @@ def neither_image_nor_file(image: str) -> NotFoundError:
     return NotFoundError(
         "neither an image of this library nor a file",
         item=image,
-        remedy="Give an image_id from an answer, or the path of a DICOM, PNG or JPEG file",
+        remedy="Give an image_id or series_uid from an answer, or the path of a DICOM, PNG or JPEG file",
     )

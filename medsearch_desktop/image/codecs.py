@@ -8,7 +8,6 @@ Source: DICOM PS3.5 8.2 and Annex A.4, ISO 10918-1, ISO 14495-1, ISO 15444-1.
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import struct
@@ -27,10 +26,27 @@ from medsearch_desktop.errors import (
 )
 from medsearch_desktop.image.dataset import JPEG_START
 
-JPEG_2000_STARTS = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
+_SIZ = b"\xff\x4f\xff\x51"
+JPEG_2000_STARTS = (_SIZ, b"\0\0\0\x0cjP")
 RLE = "1.2.840.10008.1.2.5"
-# JPEG, JPEG-LS, JPEG 2000 and HTJ2K, each lossless and lossy; which of them a frame is, it says itself.
-CODED = frozenset((RLE, *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))))
+# Frames as they are, and frames deflated, each in an item of its own.
+FRAMED, DEFLATED_FRAMES = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
+# Of these no frame begins with a mark that tells it from a further fragment.
+UNMARKED = frozenset((RLE, FRAMED, DEFLATED_FRAMES))
+# JPEG (retired processes too), JPEG-LS, JPEG 2000 and HTJ2K, each lossless and lossy; which of them a frame is, it
+# says itself.
+_NUMBERS = (*range(50, 67), 70, 80, 81, 90, 91, 92, 93, 201, 202, 203)
+CODED = frozenset((RLE, FRAMED, DEFLATED_FRAMES, *(f"1.2.840.10008.1.2.4.{number}" for number in _NUMBERS)))
+# Frames that no permissive decoder for every operating system reads; that of imagecodecs for JPEG XL needs numpy 2.
+_UNREAD = {
+    **dict.fromkeys(("94", "95", "204", "205"), "pixels on a server (JPIP)"),
+    **dict.fromkeys(("100", "100.1", "101", "101.1"), "MPEG-2 video"),
+    **dict.fromkeys(("102", "102.1", "103", "103.1", "104", "104.1", "105", "105.1", "106", "106.1"), "H.264 video"),
+    **dict.fromkeys(("107", "108"), "HEVC video"),
+    **dict.fromkeys(("110", "111", "112"), "JPEG XL"),
+}
+# Blank radiographs compress to a thousandth; up to this many samples whatever is claimed is tried.
+_ALWAYS_DECODED, _MOST_GROWTH = 1 << 26, 1000
 READ = "Convert the file to an uncompressed transfer syntax"
 
 
@@ -66,16 +82,43 @@ class Layout:
         return samples.reshape(self.rows, self.columns, self.samples)
 
 
+def unread(syntax: str) -> str:
+    """Return why the frames of a transfer syntax outside `CODED` cannot be decoded."""
+    name = _UNREAD.get(syntax.removeprefix("1.2.840.10008.1.2.4."), "")
+    return f"transfer syntax {syntax} is not read" + (f": it is {name}" if name else "")
+
+
+def stream_size(head: bytes) -> tuple[int, int, int, int] | None:
+    """Return rows, columns, samples and bits that the beginning of a compressed frame tells, None where it tells none.
+
+    RLE tells none.
+    """
+    try:
+        if head.startswith(JPEG_START):
+            stream = _JpegStream.read(head)
+            return stream.rows, stream.columns, stream.samples, stream.precision
+        if head.startswith(JPEG_2000_STARTS):
+            return _j2k_size(head)
+    except (UnsupportedPixelsError, struct.error, IndexError):
+        return None
+    return None
+
+
 def decompress(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray[Any], Layout]:
     """Return the samples of one compressed frame. The codestream says what it holds; the header must agree."""
     if data.startswith(JPEG_START):
         codec, decoder = "JPEG", _jpeg
     elif data.startswith(JPEG_2000_STARTS):
         codec, decoder = "JPEG 2000", _jpeg_2000
-    elif syntax == RLE:
-        codec, decoder = "RLE", _rle
+    elif syntax in _BY_SYNTAX:
+        codec, decoder = _BY_SYNTAX[syntax]
     else:
         raise UnsupportedPixelsError(f"a frame of transfer syntax {syntax} holds no known codestream", remedy=READ)
+    if layout.count > max(_ALWAYS_DECODED, _MOST_GROWTH * len(data)):
+        # A codec allocates what is claimed before it finds out, several times over.
+        raise UnsupportedPixelsError(
+            f"{len(data)} bytes of {codec} claim an image of {layout.size} samples", remedy="The file is damaged"
+        )
     try:
         samples, found = decoder(data, layout)
         if samples.size != layout.count:
@@ -93,6 +136,19 @@ def decompress(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray[Any], 
         raise UnsupportedPixelsError(f"the {codec} frame is not decodable ({error})"[:200], remedy=READ) from error
 
 
+def _plain(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
+    if layout.allocated == 1:
+        return np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")[: layout.count], layout
+    width = layout.allocated // 8
+    # One byte more makes an odd length even.
+    return np.frombuffer(data[: len(data) // width * width], f"<{layout.kind}{width}")[: layout.count], layout
+
+
+def _inflate(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
+    limit = layout.count * layout.allocated // 8 + 2
+    return _plain(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit), layout)
+
+
 def _rle(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     from rle.utils import decode_pixel_data
 
@@ -103,20 +159,24 @@ def _rle(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
 def _jpeg_2000(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     from openjpeg.utils import decode_pixel_data
 
-    start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0 or len(data) < start + 43:
-        raise UnsupportedPixelsError("the frame holds no JPEG 2000 codestream", remedy=READ)
-    # SIZ of ISO 15444-1 A.5.1: the reference grid, its offset, and the depth of the first component.
-    width, height, left, top = struct.unpack_from(">4I", data, start + 8)
-    samples, depth = struct.unpack_from(">HB", data, start + 40)
-    _agree(layout, "JPEG 2000", height - top, width - left, samples)
-    _ended(data, start)
-    precision = (depth & 0x7F) + 1
+    rows, columns, samples, precision = _j2k_size(data)
+    _agree(layout, "JPEG 2000", rows, columns, samples)
+    _ended(data, data.find(_SIZ))
     raw = decode_pixel_data(data, version=2)
     size = 1 if precision <= 8 else 2 if precision <= 16 else 4
     photometric = "RGB" if layout.photometric in ("YBR_ICT", "YBR_RCT") else layout.photometric
     found = replace(layout, stored=precision, shift=0, planar=False, photometric=photometric)
     return np.frombuffer(raw, f"=u{size}"), found
+
+
+def _j2k_size(data: bytes) -> tuple[int, int, int, int]:
+    start = data.find(_SIZ)
+    if start < 0 or len(data) < start + 43:
+        raise UnsupportedPixelsError("the frame holds no JPEG 2000 codestream", remedy=READ)
+    # SIZ of ISO 15444-1 A.5.1: the reference grid, its offset, and the depth of the first component.
+    width, height, left, top = struct.unpack_from(">4I", data, start + 8)
+    samples, depth = struct.unpack_from(">HB", data, start + 40)
+    return height - top, width - left, samples, (depth & 0x7F) + 1
 
 
 def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
@@ -290,106 +350,4 @@ class Jpeg(JpegImageFile):
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """An 8 x 8 picture in one family of transfer syntaxes, in base 85; lossy ones are off by up to `tolerance`."""
-
-    family: str
-    codec: str
-    syntax: str
-    depth: int
-    tolerance: int
-    stream: bytes
-
-
-_SAMPLES = (
-    # Sixty-four literal bytes (PS3.5 G), behind the offset of the one segment.
-    _Sample(
-        "RLE Lossless",
-        "pylibjpeg-rle",
-        RLE,
-        8,
-        0,
-        b"0RR91KmY&$0000000000000000000000000000000000000000000000000000000000000000000000KL86BAuKmSO%xw0H9$*N"
-        b"VJI^`NmO5Ibv#E>U1)QDiBMZ+aeRl8on&u%g^-)3v3P@ynWV3}#f+Dtt+>O^*#H",
-    ),
-    _Sample(
-        "JPEG Baseline",
-        "Pillow",
-        "1.2.840.10008.1.2.4.50",
-        8,
-        2,
-        b"|JeWA07C!*0RaI40RjO50RjR70s;gB0s;a81q1{G1O^2L1_lKN1_lQS2nGiU2L=WR3kV4c3JMAe1_%ob3knPg3JMDUzyJ#f00;mG"
-        b"0Ra&J|HJ?k0096100000000000000000;lX02&Yg00#g70000000000000002ni-MLsI|R00;pA002J#F(%0+5wn^{|Je",
-    ),
-    _Sample(
-        "JPEG Extended 12-bit",
-        "python-gdcm",
-        "1.2.840.10008.1.2.4.51",
-        12,
-        2,
-        b"|JeWA07C!*0RaI40RjO50RjR70s;gB0s;a81q1{G1O^2L1_lKN1_lQS2nGiU2L=WR3kV4c3JMAe1_%ob3knPg3JMDU!2k;k00;mG"
-        b"0Ra&J|HJ?k0096100000000000000001N-b02~ki00sj90000000000000003=JwcM^$5U|Jncu0RaF2KL9cEZwV(6U9-4qlb(V9"
-        b"*#",
-    ),
-    _Sample(
-        "JPEG Lossless",
-        "python-gdcm",
-        "1.2.840.10008.1.2.4.70",
-        12,
-        0,
-        b"|JeV;02TlN0RaF20000000000000082@L<k01FHN2mlBH01*KH+5iXv000I60MGugSS%I`1%kq$C=?0>0)arFs0sxFfk2>8C@KPh"
-        b"K%h`46bcG}pin3j3Izg!pePgy1p<LUpr{H30)arFP$((_fk2>8C=?0+|Je",
-    ),
-    _Sample(
-        "JPEG-LS",
-        "pyjpegls",
-        "1.2.840.10008.1.2.4.80",
-        8,
-        0,
-        b"|JeWc01F5J2mlBH0TBTI+5iXv0RR910D(b4OGo_xATfy{?gI?PyE6<rs;a3YA|fIX4G|=s4Q;mYCAQk2|Je",
-    ),
-    _Sample(
-        "JPEG 2000",
-        "pylibjpeg-openjpeg",
-        "1.2.840.10008.1.2.4.90",
-        8,
-        0,
-        b"|4;u>04V?f0000800008000000000000008000080000000000009R90sm3}3;+NC0RR951ONg5TmS?>K>v^c3IG5A002z@0soWV"
-        b"f#4D=Wy=(t{Kkz5a_duki;OY7W-S)%gXn-5iHJC<1_zce8LKHE<j4%UHtnvyPGbnJoUZeI=(Fri^MC)@",
-    ),
-    _Sample(
-        "HTJ2K",
-        "pylibjpeg-openjpeg",
-        "1.2.840.10008.1.2.4.201",
-        8,
-        0,
-        b"|4;u>04YEK0000800008000000000000008000080000000000009R90sl|{2mk^A00061QUDA90ssL30R#j<0smY82OvmDNJ#&X"
-        b"015yA0000y00IA#z%5|^SJQ*jwO;xbW~2iYCHMm^0005E0Kg}JRDeW8pr^uh0H!hKzyJa4wgCUx",
-    ),
-)
-
-
-def decoders() -> dict[str, tuple[str, ...]]:
-    """Return, for each family of transfer syntaxes, the installed packages that decode it here.
-
-    Each has just turned a small built-in picture into the right pixels; of a family without one the
-    tuple is empty. Takes milliseconds once the codecs are loaded.
-    """
-    picture = np.add.outer(np.arange(8) * 20, np.arange(8) * 11)
-    plain = picture.astype("<u2").tobytes()
-    found: dict[str, tuple[str, ...]] = {
-        "Uncompressed": ("numpy",) if np.array_equal(np.frombuffer(plain, "<u2").reshape(8, 8), picture) else (),
-        "Deflated": ("zlib",) if zlib.decompress(zlib.compress(plain, wbits=-15), -15) == plain else (),
-    }
-    for sample in _SAMPLES:
-        allocated = 8 if sample.depth == 8 else 16
-        layout = Layout(8, 8, 1, allocated, sample.depth, 0, False, "MONOCHROME2", False)
-        try:
-            pixels, _ = decompress(base64.b85decode(sample.stream), layout, sample.syntax)
-        except DecodeError:
-            found[sample.family] = ()
-            continue
-        wrong = np.abs(pixels.astype(int) - (picture << (sample.depth - 8))).max() > sample.tolerance
-        found[sample.family] = () if wrong else (sample.codec,)
-    return found
+_BY_SYNTAX = {RLE: ("RLE", _rle), FRAMED: ("uncompressed", _plain), DEFLATED_FRAMES: ("deflated", _inflate)}

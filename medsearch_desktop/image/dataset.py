@@ -57,6 +57,7 @@ _MAX_TOP_ELEMENTS = 100_000
 # Five thousand frames with eight functional groups each come to half of this.
 _MAX_ITEMS = 100_000
 _MAX_VALUE, _MAX_SEQUENCE = 1 << 22, 1 << 24
+_ALWAYS_INFLATED, _MOST_INFLATION = 1 << 26, 200
 # Values above this stay in the file until they are asked for.
 _DEFERRED = 1 << 12
 # Nearly every header fits; a longer one is read on in steps of this.
@@ -347,6 +348,11 @@ class Header:
     def word(self, tag: int, default: int) -> int:
         return next(iter(self.words(tag)), default)
 
+    def double(self, tag: int) -> float:
+        """Return an FD value, NaN where there is none."""
+        value = self.value(tag)
+        return float(struct.unpack(f"{self.order}d", value[:8])[0]) if len(value) >= 8 else math.nan
+
     def item(self, tag: int, index: int = 0) -> Header | None:
         """Return one item of a sequence, or None if it is damaged: no sequence is worth losing an image for."""
         if tag not in self._sequences:
@@ -426,6 +432,8 @@ def _encoding(file: Source, position: int, syntax: str) -> tuple[bool, str]:
 
 def _inflated(file: Source, start: int, limit: int) -> Source:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    # Images shrink to a tenth, seldom to a hundredth; zeros by the gigabyte shrink to a thousandth.
+    limit = min(limit, max(_ALWAYS_INFLATED, _MOST_INFLATION * (file.size - start)))
     try:
         data = inflater.decompress(file.read(start, file.size), limit)
     except zlib.error as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -21,16 +22,20 @@ from typing import BinaryIO
 from medsearch_desktop.errors import (
     DecodeError,
     NoPixelsError,
+    NotAPictureError,
     TruncatedFileError,
 )
-from medsearch_desktop.image.codecs import decoders
 from medsearch_desktop.image.dataset import Header, derive_uid, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
+from medsearch_desktop.image.keyslices import MOST_PLACED_FRAMES, select_frames
+from medsearch_desktop.image.keyslices import key_slices as spread_evenly
+from medsearch_desktop.image.kinds import Role, kind_of
+from medsearch_desktop.image.places import place_of
 from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
 from medsearch_desktop.records import Image
 
-__all__ = ["Decoded", "decode", "decoders", "read_tags", "select_frames"]
+__all__ = ["Decoded", "decode", "frames_of", "read_tags", "select_frames"]
 
 _MAX_INFLATED_HEADER = 1 << 24
 # Inflating further than a header usually goes would take most of the time that tags take.
@@ -42,7 +47,7 @@ class Decoded:
     """The images of one file and what to show of each; `displays[i]` belongs to `images[i]`.
 
     A display is uint8 of shape (H, W), or (H, W, 3) for colour; None where the pixels could not be
-    decoded, and then `images[i].pixel_error` says why.
+    decoded, and then `images[i].pixel_error` says why, and for a slice with a `place`, which was not drawn.
     """
 
     images: tuple[Image, ...]
@@ -57,6 +62,8 @@ def decode(
     max_frames: int,
     max_pixels: int,
     study_hint: str = "",
+    frames: Sequence[int] | None = None,
+    key_slices: int = 0,
 ) -> Decoded:
     """Return the metadata and display pixels of a DICOM, PNG or JPEG file.
 
@@ -64,8 +71,11 @@ def decode(
     identifiers it lacks. Raster files that share `study_hint` share a study. Of a multi-frame
     instance at most `max_frames` frames are decoded, as `select_frames` picks them, and no more than
     fit into `max_pixels` (rows x columns x samples) together; nothing is allocated for an image
-    above that. Where only pixels fail, the images come back with `pixel_error`; if none of several
-    frames can be decoded, the middle one stands for all.
+    above that. `frames` names the frames, from 0, in place of that choice. Where only pixels fail, the
+    images come back with `pixel_error`; if none of several frames can be decoded, one stands for all.
+    With `key_slices` an instance takes part as its kind does: a slice of a volume is not drawn, up to that
+    many of its frames come back with their `place`, for the series to choose among; what is no picture
+    by its kind (a plan, a segmentation) raises NotAPictureError.
     Raises NotAnImageError, TruncatedFileError or NoPixelsError when there is nothing to index, and
     UnsupportedPixelsError for such a raster file. OSError of the disk passes through.
     """
@@ -74,9 +84,13 @@ def decode(
             image, display = decode_raster(file, sha256, study_hint, max_pixels)
             return Decoded((image,), (display,))
         header = Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
+        kind = kind_of(header.uid(0x00080016), header.first(0x00080060).upper())
+        if key_slices and kind.role is Role.RECORD:
+            raise NotAPictureError(f"it is not an image ({kind.name})", item=name, remedy="Its header is indexed")
         if header.pixels is None:
             raise NoPixelsError("the DICOM file holds no pixel data", item=name, remedy="Visual search leaves it out")
-        return _decode_dicom(header, sha256, max_frames, max_pixels)
+        drawn = not key_slices or kind.role is not Role.SLICE
+        return _decode_dicom(header, sha256, max_frames if drawn else key_slices, max_pixels, frames, drawn=drawn)
 
 
 def read_tags(source: str | os.PathLike[str] | BinaryIO, *, name: str, sha256: str = "", study_hint: str = "") -> Image:
@@ -96,19 +110,14 @@ def read_tags(source: str | os.PathLike[str] | BinaryIO, *, name: str, sha256: s
         return _record(Header.read(file, inflate_limit=_MAX_INFLATED_HEADER), sha256)
 
 
-def select_frames(number_of_frames: int, max_frames: int) -> tuple[int, ...]:
-    """Return up to `max_frames` frame indices, ascending and evenly spaced, the middle one among them."""
-    if number_of_frames <= max_frames:
-        return tuple(range(number_of_frames))
-    middle = number_of_frames // 2
-    chosen = [(2 * i + 1) * number_of_frames // (2 * max_frames) for i in range(max_frames)]
-    if middle not in chosen:
-        nearest = min(range(max_frames), key=lambda i: abs(chosen[i] - middle))
-        chosen[nearest] = middle
-    return tuple(chosen)
+def frames_of(image_ids: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the frames that image identifiers name, None for those of a single-frame instance."""
+    return tuple(int(image_id.rpartition("#")[2]) - 1 for image_id in image_ids if "#" in image_id) or None
 
 
-def _decode_dicom(header: Header, sha256: str, max_frames: int, max_pixels: int) -> Decoded:
+def _decode_dicom(
+    header: Header, sha256: str, max_frames: int, max_pixels: int, chosen: Sequence[int] | None, *, drawn: bool
+) -> Decoded:
     record = _record(header, sha256)
     images: list[Image] = []
     displays: list[Display | None] = []
@@ -117,19 +126,41 @@ def _decode_dicom(header: Header, sha256: str, max_frames: int, max_pixels: int)
         frames = Frames(header, layout, record.number_of_frames)
     except DecodeError as error:
         return Decoded((replace(record, pixel_error=_reason(error)),), (None,))
-    for frame in select_frames(record.number_of_frames, max(1, min(max_frames, max_pixels // layout.count))):
+    if not (record.rows and record.columns):
+        record = replace(record, rows=layout.rows, columns=layout.columns)
+    if chosen is None:
+        # What is not drawn takes no memory.
+        most = max(1, min(max_frames, max_pixels // layout.count)) if drawn else max_frames
+        chosen = _spread(header, record, most)
+    for frame in chosen:
         image_id = f"{record.sop_instance_uid}#{frame + 1}" if record.number_of_frames > 1 else record.image_id
         image = replace(record, image_id=image_id, frame=frame)
+        display = None
         try:
-            pixels, found = frames.read(frame)
-            displays.append(to_display(pixels, rendering_of(header, found, frame)))
+            if drawn:
+                pixels, found = frames.read(frame)
+                display = to_display(pixels, rendering_of(header, found, frame))
+            else:
+                frames.check(frame)
+                image = replace(image, place=place_of(header, frame))
         except DecodeError as error:
-            displays.append(None)
             image = replace(image, pixel_error=_reason(error))
+        displays.append(display)
         images.append(image)
-    if not any(display is not None for display in displays):
-        images, displays = [image for image in images if image.frame == record.frame], [None]
+    if all(image.pixel_error for image in images):
+        middle = (image for image in images if image.frame == record.frame)
+        images, displays = [next(middle, images[len(images) // 2])], [None]
     return Decoded(tuple(images), tuple(displays))
+
+
+def _spread(header: Header, record: Image, most: int) -> Sequence[int]:
+    """Return up to `most` frames of an instance: of a volume by where they lie, of all else by their order."""
+    count = record.number_of_frames
+    role = kind_of(record.sop_class_uid, record.modality).role
+    if role is not Role.SLICE or not most < count <= MOST_PLACED_FRAMES:
+        return select_frames(count, most)
+    places = [place_of(header, frame) for frame in range(count)]
+    return sorted(spread_evenly(places, [(frame, 0, "") for frame in range(count)], most))
 
 
 def _reason(error: DecodeError) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.errors import (
     UnsupportedPixelsError,
 )
-from medsearch_desktop.image.codecs import CODED, JPEG_2000_STARTS, READ, RLE, Layout, decompress
+from medsearch_desktop.image.codecs import CODED, JPEG_2000_STARTS, READ, UNMARKED, Layout, decompress, unread
 from medsearch_desktop.image.dataset import (
     DOUBLE_PIXELS,
     FLOAT_PIXELS,
@@ -29,14 +29,21 @@ from medsearch_desktop.image.dataset import (
     Header,
     PixelElement,
 )
+from medsearch_desktop.image.mending import Size, mended
 from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
+from medsearch_desktop.image.windows import preset_window
 
 
 def layout_of(header: Header, max_pixels: int) -> Layout:
     tag = cast(PixelElement, header.pixels).tag
     kind = "u" if tag == PIXELS else "f"
-    rows, columns, samples = (header.word(t, d) for t, d in ((0x00280010, 0), (0x00280011, 0), (0x00280002, 1)))
-    allocated = header.word(0x00280100, {PIXELS: 0, FLOAT_PIXELS: 32, DOUBLE_PIXELS: 64}[tag])
+    size = Size(*(header.word(t, d) for t, d in (
+        (0x00280010, 0), (0x00280011, 0), (0x00280002, 1),
+        (0x00280100, {PIXELS: 0, FLOAT_PIXELS: 32, DOUBLE_PIXELS: 64}[tag]),
+    )))  # fmt: skip
+    if not size.is_known:
+        size = mended(header, size)
+    rows, columns, samples, allocated = size.rows, size.columns, size.samples, size.allocated
     stored = header.word(0x00280101, allocated) or allocated
     if not rows or not columns:
         raise UnsupportedPixelsError("the header gives no Rows or Columns", remedy="The file is damaged")
@@ -76,7 +83,7 @@ class Frames:
             return
         # Encapsulated although native: a lost file header. The codestream itself will tell what it is.
         if self.syntax not in CODED | NATIVE:
-            raise UnsupportedPixelsError(f"transfer syntax {self.syntax} is not read", remedy=READ)
+            raise UnsupportedPixelsError(unread(self.syntax), remedy=READ)
         if not self.element.undefined:
             raise UnsupportedPixelsError(
                 f"the pixel data has a length although transfer syntax {self.syntax} is encapsulated", remedy=READ
@@ -90,17 +97,30 @@ class Frames:
         data = b"".join(self.file.read(start, stop) for start, stop in self._fragments_of(frame))
         return decompress(data, self.layout, self.syntax)
 
-    def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
-        layout, order = self.layout, self.header.order
-        bits = layout.count * layout.allocated
+    def check(self, frame: int) -> None:
+        """Raise what `read` would for a frame that is not there or not whole, without decoding it."""
+        if self.native:
+            self._extent(frame)
+        else:
+            self._fragments_of(frame)
+
+    def _extent(self, frame: int) -> tuple[int, int, int]:
+        """Return the bits of a native frame and its first and last byte."""
+        bits = self.layout.count * self.layout.allocated
         if self.subsampled:
             bits = bits // 3 * 2
         first, last = frame * bits // 8, -(-(frame + 1) * bits // 8)
         if last > self.available:
-            message = f"frame {frame + 1} of {layout.size} needs {last} bytes of pixel data, {self.available} are there"
+            size, there = self.layout.size, self.available
+            message = f"frame {frame + 1} of {size} needs {last} bytes of pixel data, {there} are there"
             if self.element.stop > self.file.size:
                 raise self.file.truncated(message)
             raise UnsupportedPixelsError(message, remedy="The file is damaged; copy it again from its origin")
+        return bits, first, last
+
+    def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
+        layout, order = self.layout, self.header.order
+        bits, first, last = self._extent(frame)
         swapped = order == ">" and layout.allocated == 8 and self.element.vr == "OW"
         if swapped:
             # 8-bit samples in big-endian words: PS3.5 8.1.1, also across frames of odd length.
@@ -138,11 +158,15 @@ class Frames:
         fragment at all; where it ends inside an item, that passes the rest for a whole one; it believes
         a wrong offset table; and it reads every fragment on the way to one frame.
         """
-        position, fragments, table = self.element.start, list[tuple[int, int]](), None
+        position, fragments, table, odd = self.element.start, list[tuple[int, int]](), None, False
         while position + 8 <= self.file.size and len(fragments) < MAX_ELEMENTS:
             buffer, base = self.file.window(position)
             group, number, length = struct.unpack_from("<HHI", buffer, position - base)
-            position += 8
+            if odd and group << 16 | number not in (ITEM, SEQUENCE_END):
+                # The writer padded to an even length and did not count the padding.
+                position, odd = position + 1, False
+                continue
+            position, odd = position + 8, length % 2 == 1
             if group << 16 | number == SEQUENCE_END:
                 return fragments, table or b""
             if group << 16 | number != ITEM:
@@ -169,7 +193,7 @@ class Frames:
         sound = len(offsets) == self.count and firsts == sorted(set(firsts)) and firsts[:1] == [0]
         if not sound or (len(firsts) < self.count and not self.cut):
             firsts = list(range(len(fragments)))
-            if len(fragments) != self.count and self.syntax != RLE:
+            if len(fragments) != self.count and self.syntax not in UNMARKED:
                 marks = (JPEG_START, *JPEG_2000_STARTS)
                 heads = [self.file.read(start, min(stop, start + 6)) for start, stop in fragments]
                 firsts = [i for i, head in enumerate(heads) if head.startswith(marks)]
@@ -181,9 +205,9 @@ class Frames:
 
 
 def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
-    groups = (header.item(0x52009230, frame), header.item(0x52009229))
-    transform = _group(groups, 0x00289145) or header
-    values = _group(groups, 0x00289132) or header
+    groups = groups_of(header, frame)
+    transform = group_of(groups, 0x00289145) or header
+    values = group_of(groups, 0x00289132) or header
     intercept = transform.decimal(0x00281052) or 0.0
     padding = header.words(0x00280120, signed=layout.signed)[:1]
     limit = header.words(0x00280121, signed=layout.signed)[:1]
@@ -200,15 +224,22 @@ def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
         intercept=intercept,
         modality_lut=_table(header.item(0x00283000), 0x00283002, 0x00283006, signed=layout.signed),
         voi_lut=_table(header.item(0x00283010), 0x00283002, 0x00283006, signed=voi_signed),
-        window=Window(center, width, function) if center is not None and width is not None else None,
+        window=Window(center, width, function)
+        if center is not None and width is not None
+        else preset_window(header, transform),
         padding=(min(padding + limit), max(padding + limit)) if padding else None,
         inverse=header.first(0x20500020).upper() == "INVERSE",
         palette=_palette(header, layout) if layout.photometric == "PALETTE COLOR" else None,
     )
 
 
-def _group(groups: Sequence[Header | None], tag: int) -> Header | None:
-    """Return the functional group of a frame, or else the one that all frames share (PS3.3 C.7.6.16)."""
+def groups_of(header: Header, frame: int) -> tuple[Header | None, Header | None]:
+    """Return the functional groups of a frame and those that all frames share (PS3.3 C.7.6.16)."""
+    return header.item(0x52009230, frame), header.item(0x52009229)
+
+
+def group_of(groups: Sequence[Header | None], tag: int) -> Header | None:
+    """Return one functional group, that of the frame before the shared one."""
     return next((item for group in groups if group and (item := group.item(tag))), None)
 
 

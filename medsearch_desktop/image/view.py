@@ -6,7 +6,6 @@ The same steps as those that thumbnails and vectors are made by; only the window
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +15,11 @@ from PIL import Image as Raster
 from medsearch_desktop.errors import MedSearchError, NotFoundError, UnsupportedPixelsError
 from medsearch_desktop.image.dataset import Header, Source, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
+from medsearch_desktop.image.places import spacing_of
 from medsearch_desktop.image.preprocess import Rendering, Window, looked_up, stored_values, to_display
 from medsearch_desktop.image.raster import decode_raster
 
 _MAX_INFLATED_HEADER = 1 << 24
-_PIXEL_SPACING, _IMAGER_PIXEL_SPACING = 0x00280030, 0x00181164
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,7 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
     if rendering.modality_lut is not None:
         values, slope, intercept, signed = looked_up(values, rendering.modality_lut), 1.0, 0.0, False
     window = rendering.window
-    # As PS3.3 10.7.1.3 has it: Pixel Spacing may be calibrated, Imager Pixel Spacing never is.
-    spacings = [_spacing(header, tag) for tag in (_PIXEL_SPACING, _IMAGER_PIXEL_SPACING)]
+    spacing, at_detector = spacing_of(header, frame)
     return StoredFrame(
         np.ascontiguousarray(values.astype("<i2" if signed else "<u2")),
         rendering.bits_stored,
@@ -75,8 +73,8 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
         intercept,
         (window.center, window.width) if window is not None and window.usable else None,
         rendering.dark_is_high,
-        spacings[0] or spacings[1],
-        spacings[1] is not None and spacings[0] in (None, spacings[1]),
+        spacing,
+        at_detector,
     )
 
 
@@ -111,15 +109,6 @@ def picture_of_frame(path: str, *, frame: int, max_pixels: int, window: tuple[fl
 
 def _header(file: Source, max_pixels: int) -> Header:
     return Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
-
-
-def _spacing(header: Header, tag: int) -> tuple[float, float] | None:
-    """Return the distance of rows and of columns that a header gives, if it gives two that can be."""
-    try:
-        rows, columns = (float(part) for part in header.text(tag).split("\\"))
-    except ValueError:
-        return None
-    return (rows, columns) if all(0 < each < math.inf for each in (rows, columns)) else None
 
 
 def _read(file: Source, header: Header, frame: int, max_pixels: int) -> tuple[NDArray[np.generic], Rendering]:

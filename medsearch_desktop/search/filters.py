@@ -99,6 +99,8 @@ _LABELLED = (
     " (SELECT report_id FROM reports WHERE reports.study_uid = s.study_uid))))"
 )
 
+_SIDE = "coalesce((SELECT sides.laterality FROM sides WHERE sides.image_no = i.image_no), se.laterality)"
+
 # What `has:` takes: the SQL, and how a person reads it.
 CHOICES: dict[str, tuple[str, str]] = {
     "report": ("EXISTS (SELECT 1 FROM reports WHERE reports.study_uid = s.study_uid)", "a report"),
@@ -116,7 +118,7 @@ FILTERS: tuple[Filter, ...] = (
     _keyword("modality", "i.modality", "modality", "Modality: modality:CR", "mod"),
     _keyword("view", "i.view_position", "view", "View position: view:PA", "view_position", "projection"),
     _keyword("body", "se.body_part", "body part", "Body part: body:chest", "body_part", "bodypart", "part"),
-    _keyword("laterality", "se.laterality", "laterality", "Side: laterality:L", "side"),
+    _keyword("laterality", _SIDE, "laterality", "Side: laterality:L", "side"),
     _keyword("sex", "s.patient_sex", "sex", "Patient's sex: sex:F", "gender", "patient_sex"),
     Filter(
         "age",

@@ -226,6 +226,8 @@ def show_similar(answer: VisualAnswer) -> None:
             head.append(f"   {hit.score:+.2f} deviations, at {','.join(map(str, hit.region))}")
         head.append(f"   {hit.modality} {hit.view_position}   {hit.study_date or ''}")
         console.print(head)
+        if hit.series_uid:
+            console.print(Text(f"     of the series {printable(hit.series_uid)}"))
         if hit.impression:
             console.print(Text(f"     {printable(hit.impression)}"))
         console.print(Text(f"     {printable(hit.thumbnail)}", "dim"))

@@ -188,12 +188,14 @@ class Catalogue:
         """Return the sequence number of the last change of any kind, 0 in an empty library."""
         return int(self._read("SELECT coalesce(max(seq), 0) FROM changes")[0][0])
 
-    def present_images(self, image_nos: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of `image_nos` that are still in the library."""
+    def embedded_images(self, image_nos: NDArray[np.int64], model_id: str) -> NDArray[np.int64]:
+        """Return those of `image_nos` that have a vector of a model."""
         if not len(image_nos):
             return image_nos
         arrays = self._database.read_arrays(
-            "SELECT image_no FROM images WHERE image_no IN (SELECT no FROM numbers)", numbers=image_nos
+            "SELECT image_no FROM vectors WHERE model_id = $model AND image_no IN (SELECT no FROM numbers)",
+            {"model": model_id},
+            numbers=image_nos,
         )
         return np.asarray(arrays["image_no"], dtype=np.int64)
 
@@ -284,6 +286,10 @@ se AS (
            list(DISTINCT laterality) AS lateralities, list(DISTINCT manufacturer) AS manufacturers
     FROM series SEMI JOIN k USING (study_uid) GROUP BY study_uid
 ),
+sd AS (
+    SELECT study_uid, list(DISTINCT laterality) AS sides
+    FROM images SEMI JOIN k USING (study_uid) JOIN sides USING (image_no) GROUP BY study_uid
+),
 en AS (
     SELECT report_no, list(DISTINCT [icd10cm, title, finding, assertion, category, text]) AS entities,
            to_json(list({PACKED_ENTITY} ORDER BY ordinal) FILTER (ordinal < {MOST_ENTITIES})) AS packed
@@ -302,13 +308,15 @@ SELECT k.doc_no, k.report_id, k.study_uid, coalesce(r.text, ''), coalesce(r.sect
        coalesce(s.patient_id, ''), coalesce(s.accession_number, ''), coalesce(s.study_id, ''), s.study_date,
        coalesce(s.study_description, ''), coalesce(s.patient_sex, ''), s.patient_age,
        coalesce(se.modalities, []), coalesce(im.view_positions, []), coalesce(se.body_parts, []),
-       coalesce(se.lateralities, []), coalesce(se.manufacturers, []), coalesce(la.labels, []),
+       list_distinct(list_concat(coalesce(se.lateralities, []), coalesce(sd.sides, []))),
+       coalesce(se.manufacturers, []), coalesce(la.labels, []),
        coalesce(im.image_count, 0), coalesce(en.entities, []), {PACKED}::VARCHAR
 FROM k
 LEFT JOIN reports r ON r.report_no = k.report_no
 LEFT JOIN studies s ON s.study_uid = k.study_uid
 LEFT JOIN im ON im.study_uid = k.study_uid
 LEFT JOIN se ON se.study_uid = k.study_uid
+LEFT JOIN sd ON sd.study_uid = k.study_uid
 LEFT JOIN en ON en.report_no = k.report_no
 LEFT JOIN la ON la.study_uid = k.study_uid
 ORDER BY k.doc_no

@@ -60,7 +60,7 @@ class VectorIndexes:
             changed, last = self._catalogue.changes("image", after=index.watermark)
             if last == index.watermark:
                 return index
-            gone = np.setdiff1d(changed, self._catalogue.present_images(changed))
+            gone = np.setdiff1d(changed, self._catalogue.embedded_images(changed, model_id))
             # Vectors of other models are changes too: what is held already need not be read for them.
             for numbers, vectors in self._catalogue.vectors(model_id, image_nos=index.lacks(changed)):
                 index.update(numbers, vectors, removed=none, watermark=index.watermark)

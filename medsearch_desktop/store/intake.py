@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
 from medsearch_desktop.store.database import Database, disk_path, stored_path
 from medsearch_desktop.store.reports import insert_entities
+from medsearch_desktop.store.stacks import insert_places
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
 
@@ -222,7 +223,7 @@ class Intake:
             f"INSERT INTO changes SELECT nextval('change_seq'), 'document', report_no * 2 FROM reports WHERE {gone}",
             paths=paths,
         )
-        for table in ("vectors", "unembedded", "regions"):
+        for table in ("vectors", "unembedded", "regions", "slices", "sides"):
             self._write(
                 f"DELETE FROM {table} WHERE image_no IN (SELECT image_no FROM images WHERE {gone})", paths=paths
             )
@@ -336,6 +337,7 @@ class Intake:
         ):
             columns[name] = [getattr(image, name) for image in images]
         self._database.insert("images", columns)
+        insert_places(self._database, numbers, images)
         embedded = [(no, vector) for no, (_, _, vector) in zip(numbers, rows, strict=True) if vector is not None]
         if embedded:
             self._database.insert_vectors(

@@ -15,12 +15,14 @@ from medsearch_desktop.store.database import Database, disk_path
 # The length of the column that holds a vector.
 DIM = 1024
 
-# Images of which only the header was ever read wait for an ordinary ingest, those without pixels for nothing.
+# Images of which only the header was ever read wait for an ordinary ingest, those without pixels and slices that
+# their series has not chosen for nothing.
 _LACKING = """
 SELECT image_no, image_id, path FROM images
 WHERE pixel_error = '' AND image_no > $after
   AND image_no NOT IN (SELECT image_no FROM vectors WHERE model_id = $model)
   AND path IN (SELECT path FROM files WHERE state != 'metadata')
+  AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice)
 """
 _NOT_TRIED = " AND image_no NOT IN (SELECT image_no FROM unembedded WHERE model_id = $model)"
 
@@ -29,13 +31,12 @@ _NOT_TRIED = " AND image_no NOT IN (SELECT image_no FROM unembedded WHERE model_
 class LackingFile:
     """One file with images that lack a vector: their numbers and identifiers, in the order of the file.
 
-    `frames` counts all images that the library has of the file, `sha256` is what it held then.
+    `sha256` is what it held when it was indexed.
     """
 
     path: str
     size: int
     sha256: str
-    frames: int
     image_nos: tuple[int, ...]
     image_ids: tuple[str, ...]
 
@@ -106,7 +107,7 @@ class Models:
         parameters = {"model": model_id}
         with self._database.transaction():
             ((count,),) = self._database.write("SELECT count(*) FROM vectors WHERE model_id = $model", parameters)
-            for table in ("vectors", "unembedded", "curves", "models"):
+            for table in ("vectors", "unembedded", "curves", "models", "series_vectors"):
                 self._database.write(f"DELETE FROM {table} WHERE model_id = $model", parameters)
         self._database.checkpoint()
         return int(count)
@@ -123,13 +124,11 @@ class Models:
         rows = self._database.read(
             f"WITH lacking AS ({sql}), page AS (SELECT path, list(image_no ORDER BY image_no) AS nos,"
             " list(image_id ORDER BY image_no) AS ids FROM lacking GROUP BY path ORDER BY min(image_no) LIMIT $limit)"
-            " SELECT path, size, sha256, (SELECT count(*) FROM images WHERE images.path = page.path), nos, ids"
-            " FROM page JOIN files USING (path) ORDER BY nos[1]",
+            " SELECT path, size, sha256, nos, ids FROM page JOIN files USING (path) ORDER BY nos[1]",
             {"model": model_id, "after": after, "limit": limit},
         )
         return [
-            LackingFile(disk_path(path), size, sha256, frames, tuple(nos), tuple(ids))
-            for path, size, sha256, frames, nos, ids in rows
+            LackingFile(disk_path(path), size, sha256, tuple(nos), tuple(ids)) for path, size, sha256, nos, ids in rows
         ]
 
     def add_vectors(
@@ -233,7 +232,10 @@ class Models:
             return set()
         # Literal numbers reach the index of either table.
         listed = ",".join(str(int(no)) for no in image_nos)
-        here = self._database.write(f"SELECT image_no FROM images WHERE image_no IN ({listed})")
+        here = self._database.write(
+            f"SELECT image_no FROM images WHERE image_no IN ({listed})"
+            f" EXCEPT SELECT image_no FROM slices WHERE NOT key_slice AND image_no IN ({listed})"
+        )
         done = self._database.write(
             f"SELECT image_no FROM vectors WHERE image_no IN ({listed}) AND model_id = $model", {"model": model_id}
         )

@@ -20,11 +20,13 @@ ROW_BYTES = POINTS * (2 + VALUES)
 # Images whose points stand in memory at once while a question goes over them: 17 MB, and 67 as float32.
 _AT_ONCE = 2048
 
-# As for vectors: images of which only the header was ever read wait for an ordinary ingest.
+# As for vectors: images of which only the header was ever read wait for an ordinary ingest, and of a volume the key
+# slices alone stand for it.
 _LACKING = """
 FROM images WHERE pixel_error = '' AND image_no > $after
   AND image_no NOT IN (SELECT image_no FROM regions WHERE region_id = $region)
   AND path IN (SELECT path FROM files WHERE state != 'metadata')
+  AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice)
 """
 
 

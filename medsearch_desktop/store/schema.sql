@@ -236,3 +236,42 @@ CREATE TABLE regions (
     region_id  VARCHAR NOT NULL,       -- the network that found them
     points     BLOB NOT NULL
 );
+
+-- migration 6
+-- Slices of volumes: images that have a vector only while they are key slices of their series.
+CREATE TABLE slices (
+    image_no     BIGINT NOT NULL,
+    series_uid   VARCHAR NOT NULL,
+    orientation  VARCHAR NOT NULL,     -- direction cosines, rounded; empty where the header does not say
+    position     DOUBLE,               -- along the normal, in mm
+    key_slice    BOOLEAN NOT NULL
+);
+
+-- The side of each image that states one: a series of mammograms has both.
+CREATE TABLE sides (
+    image_no     BIGINT NOT NULL,
+    laterality   VARCHAR NOT NULL
+);
+
+-- What the key slices of a series were chosen among: where it is no more so, they are chosen anew.
+CREATE TABLE stacks (
+    series_uid   VARCHAR NOT NULL,
+    among        VARCHAR NOT NULL
+);
+
+-- The mean of the vectors of a series' key slices, and which they were.
+CREATE TABLE series_vectors (
+    series_uid   VARCHAR NOT NULL,
+    model_id     VARCHAR NOT NULL,
+    members      VARCHAR NOT NULL,
+    vector       FLOAT[1024] NOT NULL
+);
+
+-- Earlier releases embedded every slice. The next ingest chooses among them, by their numbers.
+INSERT INTO slices SELECT image_no, series_uid, '', NULL, true FROM images
+WHERE pixel_error = '' AND path NOT IN (SELECT path FROM files WHERE state = 'metadata') AND (
+    sop_class_uid IN ('1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.5.1.4.1.1.2.1', '1.2.840.10008.5.1.4.1.1.2.2',
+        '1.2.840.10008.5.1.4.1.1.4', '1.2.840.10008.5.1.4.1.1.4.1', '1.2.840.10008.5.1.4.1.1.4.3',
+        '1.2.840.10008.5.1.4.1.1.4.4', '1.2.840.10008.5.1.4.1.1.128', '1.2.840.10008.5.1.4.1.1.128.1',
+        '1.2.840.10008.5.1.4.1.1.130')
+    OR (sop_class_uid = '' AND modality IN ('CT', 'MR', 'PT')));

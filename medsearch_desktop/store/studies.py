@@ -120,8 +120,9 @@ class Studies:
         images = self._read(
             "SELECT image_id, i.series_uid, sop_instance_uid, frame, number_of_frames, instance_number, i.modality,"
             " view_position, rows, columns, bits_stored, photometric_interpretation, sop_class_uid,"
-            " transfer_syntax_uid, pixel_error, path, series_number, series_description, body_part, laterality,"
-            " manufacturer FROM images i JOIN series se USING (series_uid) WHERE i.study_uid = $uid"
+            " transfer_syntax_uid, pixel_error, path, series_number, series_description, body_part,"
+            " coalesce(sides.laterality, se.laterality), manufacturer FROM images i JOIN series se USING (series_uid)"
+            " LEFT JOIN sides USING (image_no) WHERE i.study_uid = $uid"
             " ORDER BY series_number, i.series_uid, instance_number, frame, image_no",
             uid=study_uid,
         )

@@ -107,19 +107,20 @@ class VectorIndex:
             self._map()
 
     def lacks(self, numbers: Numbers) -> Numbers:
-        """Return those of `numbers` of which the index holds no row, in their order."""
+        """Return those of `numbers` that cannot be found in the index, in their order."""
         with self._lock:
-            return np.asarray(numbers[self._rows_of(numbers) < 0])
+            return np.asarray(numbers[(self._rows_of(numbers) < 0) | np.isin(numbers, self._sidecar.dead)])
 
     def update(self, numbers: Numbers, vectors: Vectors, *, removed: Numbers, watermark: int) -> None:
         """Append rows, mark others as gone, and make that durable up to `watermark`.
 
-        `numbers` has no number twice, `vectors` is (n, dim) and L2-normalised. Numbers already
-        held are skipped, so the same update may come twice.
+        `numbers` has no number twice, `vectors` is (n, dim) and L2-normalised. Of numbers already held
+        the row is kept, and found again if it was gone, so the same update may come twice.
         After an error the index is as it was. Raises StorageFullError, LibraryError.
         """
         with self._lock:
             new = self._rows_of(numbers) < 0
+            back = numbers[~new].tolist()
             numbers, vectors = numbers[new], np.ascontiguousarray(vectors[new], dtype=np.float32)
             gone = np.intersect1d(removed, np.concatenate([self._numbers, numbers]))
             self._unmap()
@@ -128,7 +129,7 @@ class VectorIndex:
                 with writing_to(self._folder):
                     _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
                     _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
-                    dead = sorted({*self._sidecar.dead, *gone.tolist()})
+                    dead = sorted({*self._sidecar.dead} - {*back} | {*gone.tolist()})
                     self._write_sidecar(
                         replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark)
                     )

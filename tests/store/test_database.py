@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -24,7 +26,9 @@ def database(tmp_path: Path):
 
 def test_a_new_database_is_private_and_migrated(database: Database) -> None:
     assert database.file.stat().st_mode & 0o077 == 0
-    assert database.read("SELECT max(number) FROM migrations") == [(3,)]
+    schema = resources.files("medsearch_desktop.store").joinpath("schema.sql").read_text("utf-8")
+    last = max(map(int, re.findall(r"^-- migration (\d+)$", schema, re.MULTILINE)))
+    assert database.read("SELECT max(number) FROM migrations") == [(last,)]
     assert database.read("SELECT count(*) FROM images") == [(0,)]
 
 

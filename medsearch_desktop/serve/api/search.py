@@ -106,7 +106,7 @@ def search_routes(library: Library) -> APIRouter:
 
 def _known(library: Library, image: str) -> str:
     # What is no identifier would be taken for a path, and a request reaches no file by its name.
-    if library.catalogue.image(image) is None:
+    if library.catalogue.image(image) is None and not library.volumes.has_series(image):
         raise NotFoundError(
             "the library has no such image", item=image, remedy="Give an image_id from an answer, or send the file"
         )

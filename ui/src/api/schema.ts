@@ -2620,7 +2620,8 @@ export interface components {
          * VisualHit
          * @description One image near a query image.
          *
-         *     `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
+         *     `series_uid` names the series of a slice of a volume, which answers as one; it is empty for other
+         *     images. `score` is the cosine of their vectors, `expected` the share of images at that cosine which have
          *     a finding in common with the query: None where the match meter has not been measured.
          *     `modalities` are those of its whole study.
          *     Where a region was asked by, `region` is the most like one of this image, (x, y, width, height) in its pixels,
@@ -2693,6 +2694,11 @@ export interface components {
                 number,
                 number
             ] | null;
+            /**
+             * Series Uid
+             * @default
+             */
+            series_uid: string;
         };
         /**
          * Written
