@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
 from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.filing import link_reports
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
@@ -67,6 +68,7 @@ from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
+from medsearch_desktop.store.versions import StoredVersion
 from medsearch_desktop.workbench import Region, Workbench
 
 __all__ = ["FORMAT", "MARKER", "Library", "open_library"]
@@ -265,6 +267,7 @@ class Library:
             # Corrections that were made meanwhile, of reports that may have been read anew without them.
             now = self._review.corrections.holding()
             self._review.apply({name for name in {*held, *now} if held.get(name) != now.get(name)})
+            self._review.read_new(stop)
             self.refresh()
             # Minutes for a large library; whoever stops waits for no more than what is in hand.
             if not stop.is_set():
@@ -275,6 +278,16 @@ class Library:
     def report(self, report_id: str) -> StoredReport:
         """Return a report as it is stored, with its entities and their evidence. Raises NotFoundError."""
         return self._review.report(report_id)
+
+    def report_versions(self, report_id: str) -> list[StoredVersion]:
+        """Return every version of a report in the order of their time, withdrawn ones too.
+
+        None for a report that came as mere text. Raises NotFoundError for an identifier of no report.
+        """
+        found = self._intake.versions.of(report_id)
+        if not found:
+            self._review.report(report_id)
+        return found
 
     def reprocess(
         self, *, dry_run: bool = False, everything: bool = False, on_report: OnReport | None = None
@@ -355,6 +368,9 @@ class Library:
             self.thumbnails.remove(images)
             self._intake.drop_root(path)
             self._intake.doubt([row.path for row in self.catalogue.orphans()])
+            # Where the file of a report's latest version went, an earlier one is searched again.
+            self._review.read_new(threading.Event())
+            link_reports(self.catalogue, self._intake)
             self.refresh()
         return len(gone)
 

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "medsearch_desktop"
 ROOMS = {"source", "image", "report", "store", "search", "serve", "demo"}
-SHARED = {"records", "config", "errors"}
+SHARED = {"records", "config", "errors", "statements"}
 # Who may import whom beside the shared modules and siblings; None is everything.
 ALLOWED: dict[str, set[str] | None] = {
     "source": set(),
@@ -20,11 +20,13 @@ ALLOWED: dict[str, set[str] | None] = {
     "search": {"store"},
     "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
     "conveyor": {"source"},
-    "ingest": {"conveyor", "source", "image", "report", "store"},
+    "feeds": {"source", "report", "store"},
+    "filing": {"source", "store"},
+    "ingest": {"conveyor", "source", "image", "report", "store", "feeds", "filing"},
     "reread": {"report", "store"},
     "review": {"report", "store", "reread"},
     "reembed": {"conveyor", "source", "image", "store"},
-    "workbench": {"source", "image", "report"},
+    "workbench": {"source", "image", "report", "feeds"},
     "holdings": {"source", "image", "store"},
     "embeddings": {"image", "store", "reembed", "workbench"},
     "library": {
@@ -33,6 +35,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "report",
         "store",
         "search",
+        "filing",
         "holdings",
         "ingest",
         "reembed",
@@ -44,6 +47,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "doctor": {"image", "library", "workbench"},
     "registry": {"image", "report"},
     "records": set(),
+    "statements": set(),
     "errors": set(),
     "config": set(),
     "__init__": {"library"},
@@ -58,6 +62,7 @@ SOLE_IMPORTERS = {
     "openvino": "image/openvino_engine.py",
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
+    "pypdf": "report/pdf.py",
     "uvicorn": "serve/server.py",
     "ariadne": "serve/graphql.py",
     "webview": "serve/window.py",

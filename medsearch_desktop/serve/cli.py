@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     # The window's own process, which `app` starts.
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
+    # The process that `report/pdf.py` starts; no name of a command that one would type.
+    commands.add_parser("pdf-worker").set_defaults(run=_pdf_worker)
+
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 
@@ -316,6 +319,12 @@ def _failures(options: argparse.Namespace) -> int:
     else:
         show.show_failures(failures)
     return 0
+
+
+def _pdf_worker(_: argparse.Namespace) -> int:
+    from medsearch_desktop.report.pdf import serve_pdf
+
+    return serve_pdf()
 
 
 def _doctor(options: argparse.Namespace) -> int:
