@@ -97,7 +97,7 @@ class Reports:
         )
         rows = self._database.read(
             "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, language, path,"
-            f" pipeline_version FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
+            f" pipeline_version, stated FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
         )
         return [_stored(row, json.loads(packed.get(row[0], "[]"))) for row in rows]
 
