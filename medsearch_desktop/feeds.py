@@ -20,7 +20,7 @@ from medsearch_desktop.source.sniff import is_beside_reports, open_regular, snif
 from medsearch_desktop.statements import Written
 from medsearch_desktop.store.database import Parquet
 
-__all__ = ["Reading", "kind_of", "limits_of", "may_hold_report", "read_reports"]
+__all__ = ["Reading", "is_feed", "kind_of", "limits_of", "may_hold_report", "read_reports"]
 
 _PARQUET, _PARQUET_SUFFIXES = b"PAR1", (".parquet", ".pq")
 _EXPANSION = 4
@@ -44,9 +44,12 @@ def kind_of(head: bytes, *, size: int, name: str, config: Config) -> FileKind:
     kind = sniff_bytes(head, size=size, name=name)
     if kind is not FileKind.OTHER or not head or is_beside_reports(name):
         return kind
-    if is_document(head, name, limits_of(config)) or _is_parquet(head, name):
-        return FileKind.REPORT
-    return kind
+    return FileKind.REPORT if is_feed(head, name=name, config=config) else kind
+
+
+def is_feed(head: bytes, *, name: str, config: Config) -> bool:
+    """Whether a file that begins with `head` is of a format of reports that its content tells. Raises ConfigError."""
+    return is_document(head, name, limits_of(config)) or _is_parquet(head, name)
 
 
 def read_reports(data: bytes | None, file: SourceFile, *, config: Config) -> Reading:

@@ -57,6 +57,7 @@ from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import nearest
+from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
@@ -68,7 +69,6 @@ from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
-from medsearch_desktop.store.versions import StoredVersion
 from medsearch_desktop.workbench import Region, Workbench
 
 __all__ = ["FORMAT", "MARKER", "Library", "open_library"]

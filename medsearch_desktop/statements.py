@@ -65,3 +65,18 @@ class Written:
     text: str
     encoding: str = "utf-8"
     stated: Statement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of a report; `is_current` where it is the one that is searched."""
+
+    version_no: int
+    report_id: str
+    path: str
+    position: int
+    status: ReportStatus
+    effective: str
+    sent: str
+    text: str
+    is_current: bool

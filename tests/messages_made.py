@@ -147,7 +147,9 @@ def scanned_pdf() -> bytes:
     return stream.getvalue()
 
 
-def diagnostic_report(text: str = "", *, number: str = "A00001", status: str = "final", **values: Any) -> dict[str, Any]:
+def diagnostic_report(
+    text: str = "", *, number: str = "A00001", status: str = "final", **values: Any
+) -> dict[str, Any]:
     """A DiagnosticReport whose text is a presented form."""
     report: dict[str, Any] = {
         "resourceType": "DiagnosticReport",

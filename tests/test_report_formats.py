@@ -80,7 +80,7 @@ def test_an_sr_gives_its_study_a_row_with_and_without_pixels_being_read(library:
     (folder / "pdf").write_bytes(made.saved(pdf))
     summary = library.ingest([folder])
     assert (summary.failures, summary.images, summary.reports) == ((), 2, 2)
-    study = library.study(uid(7, 7))
+    study = library.holdings.study(uid(7, 7))
     assert {image.modality for image in study.images} == {"SR", "DOC"}
     assert len(study.report_ids) == 2
     assert [hit.study_uid for hit in library.search("zebra").hits] == [uid(7, 7)]
@@ -112,7 +112,12 @@ def test_a_batch_gives_every_report_and_lists_what_cannot_be_read(library: Libra
 
 
 def test_rows_are_joined_by_their_columns_alone(library: Library, source: Path) -> None:
-    rows = ["study_id,subject_id,StudyDate,findings", "50000002,x,,Nodule one.", ",P0001,2024-03-15,Nodule two.", ",,,Nodule three."]
+    rows = [
+        "study_id,subject_id,StudyDate,findings",
+        "50000002,x,,Nodule one.",
+        ",P0001,2024-03-15,Nodule two.",
+        ",,,Nodule three.",
+    ]
     (source / "films" / "report.csv").write_text("\n".join(rows), "utf-8")
     library.ingest([source], metadata_only=True)
     found = {hit.report_id: hit.study_uid for hit in library.search("nodule").hits}
@@ -140,7 +145,11 @@ def test_names_and_contents_that_promise_what_they_do_not_hold_are_listed(librar
     (folder / "c.parquet").write_bytes(b"PAR1 and no more")
     (folder / "d.json").write_bytes(b'{"resourceType": "Bundle", "entry": [')
     (folder / "e.hl7").write_bytes(b"MSH|")
-    for name, data in {"package.json": b'{"name": "x"}', "films.csv": b"path,view\na,PA\n", "README.pdf": made.pdf("x")}.items():
+    for name, data in {
+        "package.json": b'{"name": "x"}',
+        "films.csv": b"path,view\na,PA\n",
+        "README.pdf": made.pdf("x"),
+    }.items():
         (folder / name).write_bytes(data)
     summary = library.ingest([folder])
     assert (summary.failed, summary.ignored) == (5, 3)

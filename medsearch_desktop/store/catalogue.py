@@ -71,8 +71,8 @@ class Catalogue:
     def orphans(self) -> list[FileRow]:
         """Return the duplicates of which the file that had the records is no more, by path."""
         rows = self._read(
-            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN"
-            " (SELECT path FROM images UNION SELECT path FROM reports) ORDER BY path"
+            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (SELECT path FROM images"
+            " UNION SELECT path FROM reports UNION SELECT path FROM report_versions) ORDER BY path"
         )
         return [_file(row) for row in rows]
 

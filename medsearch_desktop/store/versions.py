@@ -8,31 +8,16 @@ one, or the latest preliminary one where none is final.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from medsearch_desktop.records import Report
-from medsearch_desktop.statements import ReportStatus, Statement
+from medsearch_desktop.statements import ReportStatus, Statement, StoredVersion
 from medsearch_desktop.store.database import Database, disk_path
 from medsearch_desktop.store.reports import NewReport, insert_reports
 
 _COLUMNS = "version_no, report_id, path, position, status, effective, sent, encoding, text, stated"
 _CORRECTED = {status.value: rank for rank, status in enumerate((ReportStatus.FINAL, ReportStatus.CORRECTED))}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
-    """One version of a report; `is_current` where it is the one that is searched."""
-
-    version_no: int
-    report_id: str
-    path: str
-    position: int
-    status: ReportStatus
-    effective: str
-    sent: str
-    text: str
-    is_current: bool
 
 
 class Versions:
