@@ -148,7 +148,7 @@ def scanned_pdf() -> bytes:
 
 
 def diagnostic_report(
-    text: str = "", *, number: str = "A00001", status: str = "final", **values: Any
+    text: str = "", /, *, number: str = "A00001", status: str = "final", **values: Any
 ) -> dict[str, Any]:
     """A DiagnosticReport whose text is a presented form."""
     report: dict[str, Any] = {

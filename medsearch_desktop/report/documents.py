@@ -105,7 +105,7 @@ def _read_table(data: bytes, name: str, limits: Limits) -> Iterator[Found]:
 _FORMATS = (
     _Format("DICOM", lambda head, *_: head[128:132] == b"DICM", _read_dicom),
     _Format("PDF", lambda head, *_: head.startswith(pdf.MARK), _read_pdf),
-    _Format("HL7 version 2", lambda head, *_: hl7.MARK.match(head) is not None, _read_hl7),
+    _Format("HL7 version 2", lambda head, *_: hl7.is_hl7(head), _read_hl7),
     _Format("FHIR", lambda head, *_: fhir.MARK.match(head) is not None, _read_fhir),
     _Format("table", lambda head, name, limits: rows.is_table(head, name, columns=limits.columns), _read_table),
 )

@@ -19,7 +19,7 @@ from medsearch_desktop.report.composing import Composer, heading_of
 from medsearch_desktop.report.times import iso
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
-MARK = re.compile(rb"(?:\xef\xbb\xbf)?[\x0b\s]{0,16}(?:MSH|FHS|BHS)[^\w\s]")
+_MARK = re.compile(rb"(?:\xef\xbb\xbf)?[\x0b\s]{0,16}(?:MSH|FHS|BHS)[^\w\s]")
 # What reads an attached document: (bytes, name) -> text.
 Attached = Callable[[bytes, str], str]
 
@@ -111,11 +111,21 @@ class _Message:
         return "" if re.fullmatch(r"[CMZ][0-9A-Za-z]{1,8}", code) else None
 
 
+def is_hl7(head: bytes) -> bool:
+    """Whether a file that begins so is of messages or batches of them."""
+    return _MARK.match(_as_bytes(head)) is not None
+
+
+def _as_bytes(data: bytes) -> bytes:
+    """Return what is UTF-16 as UTF-8, and the rest as it is."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode("utf-8")
+    return data
+
+
 def split_messages(data: bytes) -> Iterator[bytes]:
     """Yield the messages of a file without the frames of MLLP and the headers of batches, each from its MSH on."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data = data.decode("utf-16", "replace").encode("utf-8")
-    data = data.removeprefix(codecs.BOM_UTF8)
+    data = _as_bytes(data).removeprefix(codecs.BOM_UTF8)
     message: list[bytes] = []
     for line in re.split(rb"[\r\n\x0b\x1c]+", data):
         if line.startswith(b"MSH"):
@@ -170,7 +180,8 @@ def _parse(raw: bytes, *, item: str) -> _Message:
             segments.append(fields if line[:3] != "MSH" else ["MSH", separators[0], *fields[1:]])
         elif segments:
             # A line break within a text, which its sender should have escaped.
-            segments[-1][-1] += f"\n{line}"
+            segments[-1][-1] += f"\n{fields[0]}"
+            segments[-1] += fields[1:]
     return _Message(separators, segments, encoding)
 
 

@@ -157,9 +157,8 @@ class Listener:
                 buffer += part
                 end = buffer.find(_END, end)
                 if end < 0 and len(buffer) > self._max_bytes:
-                    await self._answer(
-                        writer, bytes(buffer[:_READ]), "AR", f"message of more than {self._max_bytes} bytes"
-                    )
+                    begun = bytes(buffer[:_READ]).partition(_BEGIN)[2]
+                    await self._answer(writer, begun, "AR", f"message of more than {self._max_bytes} bytes")
                     return
             begin = buffer.find(_BEGIN, 0, end)
             message = bytes(buffer[begin + 1 : end]) if begin >= 0 else b""
