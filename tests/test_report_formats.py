@@ -10,6 +10,7 @@ import messages_made as made
 import pytest
 from makers import Film, dataset, uid
 
+from medsearch_desktop.errors import ConfigError
 from medsearch_desktop.library import Library, open_library
 
 TEXT = "FINDINGS: Large left pleural effusion. No pneumothorax.\nIMPRESSION: Left pleural effusion."
@@ -154,3 +155,55 @@ def test_names_and_contents_that_promise_what_they_do_not_hold_are_listed(librar
     summary = library.ingest([folder])
     assert (summary.failed, summary.ignored) == (5, 3)
     assert all(failure.reason.count(". ") <= 1 and failure.reason for failure in summary.failures)
+
+
+def test_an_ingest_that_was_cut_off_before_many_were_read_goes_on(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "feed"
+    folder.mkdir()
+    rows = "\n".join(f"r{n},FINDINGS: Pleural effusion {n}." for n in range(300))
+    (folder / "t.csv").write_text(f"report_id,text\n{rows}\n", "utf-8")
+    with monkeypatch.context() as cut:
+        cut.setattr(library._review, "read_new", lambda stop: 0)
+        assert library.ingest([folder]).reports == 300
+    assert (library.search("effusion").total, library.search("present:effusion").total) == (300, 0)
+    library.ingest([folder])
+    assert library.search("present:effusion").total == 300
+
+
+def test_a_message_dropped_beside_images_is_not_joined_to_them_by_its_place(library: Library, source: Path) -> None:
+    (source / "films" / "other.dcm").unlink()
+    (source / "films" / "report.hl7").write_bytes(made.hl7(TEXT.replace("\n", "~"), filler="Z9", patient="P9"))
+    library.ingest([source], metadata_only=True)
+    (hit,) = library.search("present:effusion").hits
+    assert (hit.report_id, hit.study_uid) == ("Z9", None)
+
+
+def test_a_wrong_setting_stops_the_ingest(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", "utf-8")
+    with (
+        open_library(tmp_path / "library", create=True, report_columns="nonsense") as library,
+        pytest.raises(ConfigError, match="report_columns"),
+    ):
+        library.ingest([tmp_path / "t.csv"])
+
+
+def test_report_ids_that_two_tables_give_are_told_apart(library: Library, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text(f"report_id,text\n1,Nodule of {name}.\n1,Nodule again.\n", "utf-8")
+    library.ingest([tmp_path / "a", tmp_path / "b"])
+    ids = [hit.report_id for hit in library.search("nodule").hits]
+    assert len(set(ids)) == 4
+    for name in ("a", "b"):
+        (tmp_path / name / "t.csv").write_text(f"report_id,text\n1,Nodule of {name}.\n1,Nodule anew.\n", "utf-8")
+    library.ingest([tmp_path / "a", tmp_path / "b"])
+    assert {hit.report_id for hit in library.search("nodule").hits} == set(ids)
+
+
+def test_a_file_of_more_than_the_limit_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\n" + "Effusion.\n" * 200, "utf-8")
+    with open_library(tmp_path / "library", create=True, max_feed_bytes=1000) as library:
+        (failure,) = library.ingest([tmp_path / "t.csv"]).failures
+    assert "max_feed_bytes" in failure.reason

@@ -24,7 +24,7 @@ def database(tmp_path: Path):
 
 def test_a_new_database_is_private_and_migrated(database: Database) -> None:
     assert database.file.stat().st_mode & 0o077 == 0
-    assert database.read("SELECT max(number) FROM migrations") == [(3,)]
+    assert database.read("SELECT max(number) FROM migrations") == [(4,)]
     assert database.read("SELECT count(*) FROM images") == [(0,)]
 
 
