@@ -307,6 +307,8 @@ class Ingest:
             )
             if may_hold_report(image.sop_class_uid):
                 data = read_whole(file.path, size=file.size)
+                # It has none to embed, which an ordinary ingest would else find out each time.
+                image = replace(image, pixel_error="the DICOM file holds a report and no pixels")
                 return self._read_document(replace(file, sha256=""), checked_ns, data, image)
         except (SourceError, DecodeError) as error:
             return Work(file, checked_ns, reason=reason_of(error))

@@ -175,6 +175,28 @@ def test_versions_of_structured_reports_follow_their_predecessors(library: Libra
     assert len(library.report_versions(report_id)) == 3
 
 
+def test_identifiers_that_chain_reports_in_one_file(library: Library, feed: Path) -> None:
+    def report(word: str, hour: int, *values: str) -> dict[str, object]:
+        identifiers = [{"system": "s", "value": value} for value in values]
+        return made.diagnostic_report(f"{word} effusion.", identifier=identifiers, issued=f"2024-03-15T{hour}:00:00Z")
+
+    first = made.bundle(report("Alpha", 11, "1"), report("Delta", 10, "5"))
+    (feed / "1.json").write_bytes(made.as_bytes(first))
+    library.ingest([feed])
+    assert searched(library) == ["alpha", "delta"]
+    # The last of these shows that all but one are the same.
+    second = made.bundle(report("Beta", 12, "2"), report("Gamma", 13, "3"), report("Beta", 14, "3", "2", "1"))
+    (feed / "2.json").write_bytes(made.as_bytes(second))
+    library.ingest([feed])
+    assert searched(library) == ["beta", "delta"]
+    assert library.totals().reports == 2
+    (hit,) = library.search("beta").hits
+    assert len(library.report_versions(hit.report_id)) == 4
+    (feed / "2.json").unlink()
+    library.ingest([feed])
+    assert searched(library) == ["alpha", "delta"]
+
+
 def test_fhir_statuses(library: Library, feed: Path) -> None:
     steps = (
         ("registered", "", []),

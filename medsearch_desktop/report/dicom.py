@@ -34,7 +34,25 @@ PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
 # Key objects (a list of references) and dose reports are structured reports too, but nobody's reading of an image.
 _NO_REPORTS = frozenset((f"{SR_CLASSES}59", f"{SR_CLASSES}67", f"{SR_CLASSES}68", f"{SR_CLASSES}76"))
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_MOST_INFLATED = 1 << 26
+# Elements of eight bytes take pydicom hundreds of them in memory.
+_MOST_TREE = 1 << 23
+_MOST_INFLATED = _MOST_TREE
+_FLAT = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "StudyID",
+    "AccessionNumber",
+    "PatientID",
+    "StudyDate",
+    "ContentDate",
+    "ContentTime",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "VerificationFlag",
+    "SpecificCharacterSet",
+    "EncapsulatedDocument",
+)
 # An item takes pydicom two thirds of a kilobyte of memory, however empty.
 _ITEM, _MOST_ITEMS = b"\xfe\xff\x00\xe0", 100_000
 _MOST_PIECES = 20_000
@@ -102,6 +120,16 @@ def read_dicom(data: bytes, *, name: str, max_characters: int, attached: Attache
 
 
 def _dataset(data: bytes, *, name: str) -> Dataset:
+    if len(data) > _MOST_TREE:
+        # Of a large file only a document that lies in it whole.
+        ds = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(_FLAT))
+        if str(ds.get("SOPClassUID", "")).startswith(SR_CLASSES):
+            raise ReportError(
+                f"has {len(data)} bytes, more than the {_MOST_TREE} that a structured report may have",
+                item=name,
+                remedy="Export the report as text",
+            )
+        return ds
     if _DEFLATED in data[132:1156]:
         return _inflated(data, name=name)
     _check_items(data, name=name)

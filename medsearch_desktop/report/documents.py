@@ -6,6 +6,7 @@ that cannot be read is told apart from the others of its file, which are kept.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -76,7 +77,22 @@ def is_document(head: bytes, name: str, limits: Limits) -> bool:
 
 
 def _attached(limits: Limits) -> Callable[[bytes, str], str]:
-    return lambda data, name: read_attached(data, name, limits)
+    """Return what reads the documents that one file's messages carry; after one that takes too long it reads no PDF."""
+    slow = False
+
+    def read(data: bytes, name: str) -> str:
+        nonlocal slow
+        if slow and data.lstrip().startswith(pdf.MARK):
+            raise ReportError(
+                "is not read, as another document of the file took too long", item=name, remedy="Give it on its own"
+            )
+        began = time.monotonic()
+        try:
+            return read_attached(data, name, limits)
+        finally:
+            slow = slow or time.monotonic() - began >= pdf.MAX_SECONDS
+
+    return read
 
 
 def _read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Found]:

@@ -273,9 +273,10 @@ def _stated(report: _Object, resolve: Callable[[Any], _Object]) -> Statement:
                 accessions.append(value)
         if match := _UID.fullmatch(_text(resource, "uid").strip()):
             uids.append(match[1])
-    own = [(_text(each, "system"), _text(each, "value").strip()) for each in _objects(report, "identifier")]
-    own = [(system, value) for system, value in own if value]
-    names = ["\x1f".join(("fhir", system, value)) for system, value in own]
+    own = [each for each in _objects(report, "identifier") if _text(each, "value").strip()]
+    # Several reports may be of one order.
+    telling = [each for each in own if not _is_of_the_order(each)] or ([] if _text(report, "id") else own)
+    names = ["\x1f".join(("fhir", _text(each, "system"), _text(each, "value").strip())) for each in telling]
     if not names and (identity := _text(report, "id")):
         # Servers count; with the patient it is as good as one's own.
         names = ["\x1f".join(("fhir", "id", identity, reference, *patients[:1]))]
@@ -287,7 +288,7 @@ def _stated(report: _Object, resolve: Callable[[Any], _Object]) -> Statement:
     return Statement(
         status=_STATUS.get(_text(report, "status"), ReportStatus.PRELIMINARY),
         names=tuple(name.casefold() for name in names),
-        number=own[0][1] if own else _text(report, "id"),
+        number=_text(own[0], "value").strip() if own else _text(report, "id"),
         effective=from_iso(_text(report, "issued")) or from_iso(updated) or from_iso(when),
         sent=from_iso(updated),
         study_uids=tuple(dict.fromkeys(uids)),
@@ -295,6 +296,11 @@ def _stated(report: _Object, resolve: Callable[[Any], _Object]) -> Statement:
         patient_ids=tuple(dict.fromkeys(filter(None, patients))),
         study_date=from_iso(began[:10])[:10],
     )
+
+
+def _is_of_the_order(identifier: _Object) -> bool:
+    """Whether an identifier is an accession or a placer's number (HL7 table 0203)."""
+    return any(_text(each, "code") in ("ACSN", "PLAC") for each in _objects(identifier.get("type"), "coding"))
 
 
 def _concept(concept: _Object) -> str:

@@ -325,14 +325,16 @@ def _stated(message: _Message, order: _Order) -> Statement:
     zds = _study_uid(message, message.first("ZDS"))
     own = next((each for each in (filler, orc_filler, placer, orc_placer) if each[0].strip()), [])
     own = own or next(([each] for each in others if each.strip()), [])
-    names: tuple[str, ...] = ()
+    names = []
     if own:
-        names = ("\x1f".join(("hl7", *patients[:1], *(part.strip() for part in own[:2]))).casefold(),)
+        # Each of a patient's identifiers, for their order is no promise.
+        parts = [part.strip() for part in own[:2]]
+        names = ["\x1f".join(("hl7", patient, *parts)).casefold() for patient in patients or [""]]
     # 2.A.22: times without a zone are in that of the message.
     zone = (_TIME.match(_field(msh, 7).strip()) or {"zone": ""})["zone"] or ""
     return Statement(
         status=_status(order),
-        names=names,
+        names=tuple(names),
         number=own[0].strip() if own else "",
         effective=_time(_field(obr, 22), zone=zone) or _time(_field(msh, 7)) or _time(_field(obr, 7), zone=zone),
         sent=_time(_field(msh, 7)),

@@ -88,7 +88,7 @@ class Listener:
         *,
         allowed: Iterable[str] = (),
         max_bytes: int = 16_000_000,
-        max_connections: int = 32,
+        max_connections: int = 8,
         idle_seconds: float = 300.0,
         on_message: OnMessage | None = None,
     ) -> None:

@@ -75,18 +75,19 @@ class Versions:
         numbers = [
             no for (no,) in self._write("SELECT nextval('version_no_seq') FROM range($count)", count=len(reports))
         ]
-        new_names: dict[str, str] = {}
+        group = _Groups(known)
         rows: list[dict[str, Any]] = []
         for number, new in zip(numbers, reports, strict=True):
             report, stated = new.report, _statement(new.report)
-            ids = list(dict.fromkeys(known[name] for name in stated.names if name in known))
+            ids = list(dict.fromkeys(group.of[name] for name in stated.names if name in group.of))
             report_id = ids[0] if ids else report.report_id
             for other in ids[1:]:
-                self._join(other, report_id, known, rows)
-            for name in stated.names:
-                if name not in known:
-                    known[name] = report_id
-                    new_names[name] = report_id
+                if other in group.stored:
+                    self._join(other, report_id)
+                for row in group.join(other, report_id):
+                    self._fresh.pop(row["version_no"], None)
+                self._unsettled.add(other)
+            group.add(stated.names, report_id)
             self._unsettled.add(report_id)
             if report_id == report.report_id:
                 # Under another identifier there may be corrections, which reading it again applies.
@@ -105,10 +106,10 @@ class Versions:
                     "stated": stated.as_json(),
                 }
             )
+            group.rows.setdefault(report_id, []).append(rows[-1])
         self._database.insert("report_versions", {name: [row[name] for row in rows] for name in rows[0]})
-        self._database.insert(
-            "report_names", {"name": list(new_names), "report_id": [known[name] for name in new_names]}
-        )
+        unknown = [name for name in group.of if name not in known]
+        self._database.insert("report_names", {"name": unknown, "report_id": [group.of[name] for name in unknown]})
 
     def settle(self, *, note_studies: Callable[[set[str]], None]) -> None:
         """Make the version that counts the one that is searched, of every report that something came or went of.
@@ -151,18 +152,10 @@ class Versions:
         )
         return NewReport(version["path"], report, "", number)
 
-    def _join(self, other: str, report_id: str, known: dict[str, str], rows: Iterable[dict[str, Any]]) -> None:
-        """Give the versions of one report to another: a message says that they are one."""
+    def _join(self, other: str, report_id: str) -> None:
+        """Give the stored versions of one report to another: a message says that they are one."""
         for table in ("report_versions", "report_names"):
             self._write(f"UPDATE {table} SET report_id = $id WHERE report_id = $other", id=report_id, other=other)
-        for name, named in known.items():
-            if named == other:
-                known[name] = report_id
-        for row in rows:
-            if row["report_id"] == other:
-                row["report_id"] = report_id
-                self._fresh.pop(row["version_no"], None)
-        self._unsettled |= {other, report_id}
 
     def _withdraw(self, report_ids: list[str], note_studies: Callable[[set[str]], None]) -> None:
         if not report_ids:
@@ -180,6 +173,38 @@ class Versions:
 
     def _write(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return self._database.write(sql, parameters)
+
+
+class _Groups:
+    """Which report each name is of while versions are added: `stored` are the reports that were known before.
+
+    `rows` are the versions that are being added, by report.
+    """
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self.of = dict(known)
+        self.stored = set(known.values())
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self._names: dict[str, list[str]] = {}
+        for name, report_id in known.items():
+            self._names.setdefault(report_id, []).append(name)
+
+    def add(self, names: Iterable[str], report_id: str) -> None:
+        for name in names:
+            if name not in self.of:
+                self.of[name] = report_id
+                self._names.setdefault(report_id, []).append(name)
+
+    def join(self, other: str, report_id: str) -> list[dict[str, Any]]:
+        """Give names and rows of one report to another, and return the rows."""
+        names, rows = self._names.pop(other, []), self.rows.pop(other, [])
+        for name in names:
+            self.of[name] = report_id
+        for row in rows:
+            row["report_id"] = report_id
+        self._names.setdefault(report_id, []).extend(names)
+        self.rows.setdefault(report_id, []).extend(rows)
+        return rows
 
 
 def choose(versions: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

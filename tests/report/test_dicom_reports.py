@@ -130,7 +130,7 @@ def deflated(ds: Dataset, more: bytes = b"") -> bytes:
 
 def test_deflated_ones_and_a_bomb_of_them() -> None:
     assert "Left pleural effusion" in only(deflated(made.sr())).text
-    with pytest.raises(ReportError, match="inflates to more than 64 MiB"):
+    with pytest.raises(ReportError, match="inflates to more than 8 MiB"):
         only(deflated(made.sr(), bytes(80 << 20)))
 
 
@@ -140,6 +140,17 @@ def nested(depth: int) -> bytes:
     start = plain.index(b"\x40\x00\x30\xa7SQ")
     opened = b"\x40\x00\x30\xa7SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
     return plain[:start] + opened * depth
+
+
+def test_large_files_hold_documents_and_no_trees() -> None:
+    with pytest.raises(ReportError, match="more than the 8388608"):
+        only(made.sr(*made.sections(("121072", "Impressions", "x" * (9 << 20)))))
+    ds = made.header(uid="1.2.9", study="1.2.3", sop_class=made.ENCAPSULATED_PDF, modality="DOC")
+    ds.EncapsulatedDocument = made.pdf("IMPRESSION: Effusion.") + bytes(9 << 20)
+    found = only(ds)
+    assert found.text.strip() == "IMPRESSION: Effusion."
+    assert found.stated is not None
+    assert found.stated.accession_numbers == ("A00001",)
 
 
 def test_crafted_ones_are_refused() -> None:

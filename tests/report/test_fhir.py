@@ -121,6 +121,14 @@ def test_who_what_and_when() -> None:
     assert found.names == ("fhir\x1furn:ris\x1fa00001",)
 
 
+def test_the_number_of_an_order_names_no_report() -> None:
+    accession = {"value": "ACC1", "type": {"coding": [{"code": "ACSN"}]}}
+    own = {"system": "urn:ris", "value": "R1"}
+    assert stated(made.diagnostic_report("Text.", identifier=[accession, own])).names == ("fhir\x1furn:ris\x1fr1",)
+    found = stated(made.diagnostic_report("Text.", identifier=[accession]))
+    assert (found.names, found.accession_numbers) == (("fhir\x1fid\x1fr-a00001\x1fpatient/p1\x1fp0001",), ("ACC1",))
+
+
 @pytest.mark.parametrize(
     ("status", "found"),
     [

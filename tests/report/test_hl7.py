@@ -8,6 +8,7 @@ import messages_made as made
 import pytest
 
 from medsearch_desktop.errors import ReportError
+from medsearch_desktop.report import pdf
 from medsearch_desktop.report.documents import Limits, read_documents
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
@@ -128,6 +129,21 @@ def test_who_what_and_when() -> None:
         patient_ids=("P0001",),
         study_date="2024-03-15",
     )
+
+
+def test_a_patient_s_identifiers_name_the_report_in_any_order() -> None:
+    message = made.hl7("Text.", patient="P1").replace(b"P1^^^H^MR", b"P1^^^H^MR~Q2^^^X")
+    assert stated(message).names == ("hl7\x1fp1\x1fa00001\x1fris", "hl7\x1fq2\x1fa00001\x1fris")
+
+
+def test_after_a_document_that_takes_too_long_no_other_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "MAX_SECONDS", 0.0)
+    coded = base64.b64encode(made.pdf("IMPRESSION: Effusion.")).decode()
+    message = made.hl7(f"OBX|1|ED|1||R^AP^PDF^Base64^{coded}||||||F")
+    first, second = read(message + message)
+    assert isinstance(first, Written)
+    assert isinstance(second, ReportError)
+    assert "another document" in second.message
 
 
 def test_identifiers_in_other_places() -> None:
