@@ -68,6 +68,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("thumbnail_size", int, 384, "Longer side of a thumbnail, in pixels.", 64, 2048),
     Setting("max_report_bytes", int, 1_000_000, "Largest report file that is read, in bytes.", 1_000, 1_000_000_000),
     Setting(
+        "max_feed_bytes",
+        int,
+        64_000_000,
+        "Largest file of HL7, FHIR, PDF, DICOM reports or rows that is read, in bytes.",
+        1_000,
+        1_000_000_000,
+    ),
+    Setting(
+        "report_columns",
+        str,
+        "",
+        "Columns of tables of reports that have names of their own, as text=NAME,accession=NAME.",
+    ),
+    Setting(
         "max_pixels", int, 400_000_000, "Largest image, rows x columns x samples, that is decoded.", 1, 10_000_000_000
     ),
     Setting(
@@ -94,6 +108,8 @@ class Config:
     key_slices: int
     thumbnail_size: int
     max_report_bytes: int
+    max_feed_bytes: int
+    report_columns: str
     max_pixels: int
     max_upload_bytes: int
     max_answer_seconds: float

@@ -30,6 +30,8 @@ from medsearch_desktop.errors import (
     ReportError,
     SourceError,
 )
+from medsearch_desktop.feeds import kind_of, may_hold_report, read_reports
+from medsearch_desktop.filing import ReportNames, link_reports
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -41,17 +43,15 @@ from medsearch_desktop.records import (
     Image,
     IngestEvent,
     IngestSummary,
-    LinkRule,
     Report,
     SourceFile,
 )
 from medsearch_desktop.report.corrections import apply_corrections
-from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
-from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint
-from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, sniff_bytes, unreadable
+from medsearch_desktop.source.joining import study_hint
+from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
@@ -60,6 +60,7 @@ from medsearch_desktop.store.thumbnails import Thumbnails
 FILES_PER_COMMIT = 64
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
+REPORTS_READ_AT_ONCE = 64
 
 OnEvent = Callable[[IngestEvent], None]
 
@@ -68,7 +69,8 @@ OnEvent = Callable[[IngestEvent], None]
 class Work:
     """What a worker made of one file, before the model and the database have seen it.
 
-    `drawn` is false when the content was known already and nothing was decoded.
+    `drawn` is false when the content was known already and nothing was decoded. `is_unread` where the
+    reports have only their text yet.
     """
 
     file: SourceFile
@@ -78,7 +80,8 @@ class Work:
     images: tuple[Image, ...] = ()
     thumbnails: tuple[bytes | None, ...] = ()
     tensors: tuple[NDArray[np.float32] | None, ...] = ()
-    report: Report | None = None
+    reports: tuple[Report, ...] = ()
+    is_unread: bool = False
 
 
 @dataclass
@@ -164,8 +167,7 @@ class Ingest:
         self._encoder = encoder
         self._reader = reader
         self._corrections = corrections or {}
-        self._report_ids = catalogue.report_paths()
-        self._taken = set(self._report_ids.values())
+        self._names = ReportNames(catalogue, intake.versions.report_ids())
 
     def run(
         self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
@@ -200,7 +202,7 @@ class Ingest:
             self._intake.set_root(root, online=True, scanned_ns=0 if stop.is_set() else began_ns)
         for root in run.changes.offline:
             self._intake.set_root(root, online=False)
-        if run.counts["indexed"] or run.counts["updated"]:
+        if run.counts["indexed"] or run.counts["updated"] or run.counts["removed"] or run.counts["failed"]:
             link_reports(self._catalogue, self._intake)
             self._intake.drop_empty_studies()
         run.tell("done")
@@ -242,7 +244,7 @@ class Ingest:
         try:
             # What a DICOMDIR names is DICOM, whatever its first bytes look like.
             promised = file.kind is FileKind.DICOM
-            kind = file.kind if promised else sniff_bytes(_head(file), size=file.size, name=file.path)
+            kind = file.kind if promised else self._kind(_head(file), file)
             file = replace(file, kind=kind)
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
@@ -256,6 +258,9 @@ class Ingest:
         if sha256 in known_content:
             return Work(file, checked_ns, drawn=False)
         return self._draw(file, checked_ns, data)
+
+    def _kind(self, head: bytes, file: SourceFile) -> FileKind:
+        return kind_of(head, size=file.size, name=file.path, config=self._config)
 
     def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
         source = io.BytesIO(data) if data is not None else file.path
@@ -275,7 +280,7 @@ class Ingest:
             image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=reason_of(error))
             # A plan or a segmentation is no picture and has not failed to be one.
             reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
-            return Work(file, checked_ns, reason=reason, images=(image,), thumbnails=(None,), tensors=(None,))
+            return self._read_document(file, checked_ns, data, image, reason)
         except (DecodeError, OSError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
@@ -298,7 +303,7 @@ class Ingest:
         checked_ns = time.time_ns()
         try:
             head = _head(file)
-            kind = file.kind if file.kind is FileKind.DICOM else sniff_bytes(head, size=file.size, name=file.path)
+            kind = file.kind if file.kind is FileKind.DICOM else self._kind(head, file)
             file = replace(file, kind=kind)
             if kind is FileKind.REPORT:
                 return self._read_report(file, checked_ns, read_whole(file.path, size=file.size))
@@ -310,17 +315,37 @@ class Ingest:
             image = read_tags(
                 file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
             )
+            if may_hold_report(image.sop_class_uid):
+                data = read_whole(file.path, size=file.size)
+                # It has none to embed, which an ordinary ingest would else find out each time.
+                image = replace(image, pixel_error="the DICOM file holds a report and no pixels")
+                return self._read_document(replace(file, sha256=""), checked_ns, data, image, image.pixel_error)
         except (SourceError, DecodeError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        limit = self._config.max_report_bytes
         try:
-            text, encoding = read_text(data if data is not None else _head(file), name=file.path, max_bytes=limit)
-        except ReportError as error:
+            reading = read_reports(data, file, config=self._config)
+        except (ReportError, SourceError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
-        return Work(file, checked_ns, report=self._reader().read(text, report_id="", encoding=encoding))
+        # Many at once, with all that they mention, would fill the memory: `Library` has them read once they are stored.
+        unread = len(reading.reports) > REPORTS_READ_AT_ONCE
+        reports = (
+            Report("", each.text, encoding=each.encoding)
+            if unread
+            else self._reader().read(each.text, report_id="", encoding=each.encoding)
+            for each in reading.reports
+        )
+        stated = tuple(replace(r, stated=e.stated) for r, e in zip(reports, reading.reports, strict=True))
+        return Work(file, checked_ns, reason=reading.reason, reports=stated, is_unread=unread)
+
+    def _read_document(self, file: SourceFile, checked_ns: int, data: bytes | None, image: Image, reason: str) -> Work:
+        """Return the report that a DICOM file without pixels holds, if any, and in any case what its header says."""
+        work = Work(file, checked_ns, reason=reason)
+        if may_hold_report(image.sop_class_uid):
+            work = self._read_report(file, checked_ns, data)
+        return replace(work, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _settle(self, work: Work, run: _Run) -> None:
         file, row = work.file, run.rows.get(work.file.path)
@@ -341,8 +366,7 @@ class Ingest:
         elif verdict.change is Change.MOVED:
             before = run.rows.get(verdict.other)
             state, held_by = (before.state, before.held_by) if before is not None else (INDEXED, "")
-            if (report_id := self._report_ids.pop(verdict.other, None)) is not None:
-                self._report_ids[file.path] = report_id
+            self._names.move(verdict.other, file.path)
             what = "ignored" if state == IGNORED else "updated"
             outcome = Outcome(file, state, work.checked_ns, moved_from=verdict.other, held_by=held_by)
             self._put(outcome, what, run)
@@ -381,16 +405,22 @@ class Ingest:
             state, what = FAILED, "failed"
         elif work.file.kind is FileKind.OTHER:
             state, what = IGNORED, "ignored"
-        elif run.metadata_only and work.report is None:
+        elif run.metadata_only and not work.reports:
             state = METADATA
-        report = work.report and self._named(work.report, work.file.path)
         outcome = Outcome(
-            work.file, state, work.checked_ns, reason=work.reason, images=work.images, vectors=vectors, report=report
+            work.file,
+            state,
+            work.checked_ns,
+            reason=work.reason,
+            images=work.images,
+            vectors=vectors,
+            reports=tuple(self._named(report, work.file.path) for report in work.reports),
+            is_unread=work.is_unread,
         )
         self._put(outcome, what, run, work.thumbnails)
 
     def _named(self, report: Report, path: str) -> Report:
-        report = replace(report, report_id=self._report_id(path))
+        report = replace(report, report_id=self._names.name(report, path))
         corrections = self._corrections.get(report.report_id)
         return apply_corrections(report, corrections) if corrections else report
 
@@ -402,7 +432,7 @@ class Ingest:
 
     def _version(self, outcomes: Iterable[Outcome]) -> str:
         """Return what has read these reports; where there are none, no reader is loaded to say so."""
-        return self._reader().version if any(outcome.report is not None for outcome in outcomes) else ""
+        return self._reader().version if any(o.reports and not o.is_unread for o in outcomes) else ""
 
     def _commit(self, run: _Run) -> None:
         touched, run.touched = run.touched, []
@@ -427,7 +457,7 @@ class Ingest:
                             # The records are committed all the same, and are to be counted first.
                             full = error
                 run.counts["images"] += len(outcome.images)
-                run.counts["reports"] += outcome.report is not None
+                run.counts["reports"] += len(outcome.reports)
                 if outcome.reason:
                     run.fail(outcome.file.path, outcome.reason)
                 elif outcome.state == DUPLICATE:
@@ -476,39 +506,13 @@ class Ingest:
         row = run.rows.get(path)
         return row.held_by if row is not None and row.state == DUPLICATE else path
 
-    def _report_id(self, path: str) -> str:
-        """Return the identifier of the report in that file: its name, told apart where that is taken."""
-        if path not in self._report_ids:
-            stem = Path(path).stem.encode("utf-8", "replace").decode("utf-8")
-            apart = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-            report_id = stem if stem not in self._taken else f"{stem}-{apart}"
-            self._taken.add(report_id)
-            self._report_ids[path] = report_id
-        return self._report_ids[path]
-
-
-def link_reports(catalogue: Catalogue, intake: Intake) -> int:
-    """Join every report that has no study yet to the one it belongs to; return how many were joined.
-
-    Runs over all reports without a study, so images may come before or after their report.
-    """
-    unlinked = catalogue.unlinked_reports()
-    if not unlinked:
-        return 0
-    images = (ImageRow(*row) for row in catalogue.study_places())
-    directory = StudyDirectory(images, catalogue.report_paths())
-    links: list[tuple[str, str | None, LinkRule | None]] = []
-    for report_id, path, root, head in unlinked:
-        found = directory.find(report_keys(path, root, head))
-        if found is not None:
-            links.append((report_id, *found))
-    intake.link_reports(links)
-    return len(links)
-
 
 def _own_report(work: Work, verdict: Verdict) -> bool:
-    """Whether a report of the same words as another is one of its own: normal films read alike."""
-    if work.report is None:
+    """Whether a report of the same words as another is one of its own: normal films read alike.
+
+    Of messages and tables the same content twice is the same report twice.
+    """
+    if not work.reports or any(report.stated for report in work.reports):
         return False
     own, other = Path(work.file.path), Path(verdict.other)
     return (own.name, own.parent.name) != (other.name, other.parent.name)

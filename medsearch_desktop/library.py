@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
 from medsearch_desktop.errors import MedSearchError, NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.filing import link_reports
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import Display, thumbnail
@@ -59,6 +60,7 @@ from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import Nearest, nearest
+from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
@@ -278,6 +280,7 @@ class Library:
             return replace(summary, caught_up=settled.embedded, failures=failures, stopped=stop.is_set())
         finally:
             self._catch_up_with_corrections(held)
+            self._review.read_new(stop)
             self.refresh()
             # Minutes for a large library; whoever stops waits for no more than what is in hand.
             if not stop.is_set():
@@ -288,6 +291,16 @@ class Library:
     def report(self, report_id: str) -> StoredReport:
         """Return a report as it is stored, with its entities and their evidence. Raises NotFoundError."""
         return self._review.report(report_id)
+
+    def report_versions(self, report_id: str) -> list[StoredVersion]:
+        """Return every version of a report in the order of their time, withdrawn ones too.
+
+        None for a report that came as mere text. Raises NotFoundError for an identifier of no report.
+        """
+        found = self._intake.versions.of(report_id)
+        if not found:
+            self._review.report(report_id)
+        return found
 
     def reprocess(
         self, *, dry_run: bool = False, everything: bool = False, on_report: OnReport | None = None
@@ -371,6 +384,9 @@ class Library:
             self._intake.drop_root(path)
             self._intake.doubt([row.path for row in self.catalogue.orphans()])
             self.volumes.average(self.model_id)
+            # Where the file of a report's latest version went, an earlier one is searched again.
+            self._review.read_new(threading.Event())
+            link_reports(self.catalogue, self._intake)
             self.refresh()
         return len(gone)
 

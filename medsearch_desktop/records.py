@@ -11,6 +11,8 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from medsearch_desktop.statements import Statement
+
 
 class FileKind(StrEnum):
     """What a file's content is, whatever its name says."""
@@ -71,6 +73,7 @@ class LinkRule(StrEnum):
     STUDY_UID = "StudyInstanceUID"
     ACCESSION_NUMBER = "AccessionNumber"
     STUDY_ID = "StudyID"
+    PATIENT_AND_DATE = "patient and date"
     FOLDER = "folder"
     FILE_NAME = "file name"
 
@@ -273,7 +276,8 @@ class Report:
 
     `study_uid` is None while no study of the library is known to be its own; `link_rule` says
     how it was found. `encoding` names the codec that decoded the file, `language` is a BCP 47 tag:
-    a report in any but English has no entities, as nothing here can read it.
+    a report in any but English has no entities, as nothing here can read it. `stated` is what the
+    message says that it came in, None where it came as mere text.
     """
 
     report_id: str
@@ -284,6 +288,7 @@ class Report:
     link_rule: LinkRule | None = None
     encoding: str = "utf-8"
     language: str = "en"
+    stated: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)

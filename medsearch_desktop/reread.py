@@ -6,6 +6,7 @@ cut off goes on with what is left when it is run again. Corrections are applied 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,29 @@ def reread(
         reports=tuple(found),
         seconds=time.monotonic() - began,
     )
+
+
+def read_new(
+    reports: Reports, corrections: Corrections, reader: Callable[[], ReportReader], *, stop: threading.Event
+) -> int:
+    """Read the reports that are stored and that nothing has read yet, and return how many there were.
+
+    Each batch is committed; once `stop` is set the rest is left to the next time. `reader` is asked for where there
+    is anything to read.
+    """
+    numbers = reports.unread()
+    holding = corrections.holding() if numbers else {}
+    done = 0
+    for batch in _batches(numbers):
+        if stop.is_set():
+            break
+        found = [
+            (each.report_no, apply_corrections(read_again(each, reader()), holding.get(each.report.report_id, ())))
+            for each in reports.read(batch)
+        ]
+        reports.rewrite(found, pipeline_version=reader().version)
+        done += len(found)
+    return done
 
 
 def read_again(stored: StoredReport, reader: ReportReader) -> Report:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from medsearch_desktop.errors import NotFoundError, ReportError
 from medsearch_desktop.records import Assertion, Correction, RereadSummary
 from medsearch_desktop.report.corrections import apply_corrections, snapshot, title_of_code
 from medsearch_desktop.report.reader import ReportReader
-from medsearch_desktop.reread import OnReport, read_again, reread
+from medsearch_desktop.reread import OnReport, read_again, read_new, reread
 from medsearch_desktop.store.corrections import Corrections
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.reports import Reports, StoredReport
@@ -51,6 +52,10 @@ class Review:
             everything=everything,
             on_report=on_report,
         )
+
+    def read_new(self, stop: threading.Event) -> int:
+        """Read the reports that nothing has read yet; see `reread.read_new`."""
+        return read_new(self._reports, self.corrections, self._reader, stop=stop)
 
     def correct(
         self,

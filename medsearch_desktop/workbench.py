@@ -9,7 +9,9 @@ import hashlib
 import io
 import os
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -19,20 +21,20 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
+from medsearch_desktop.feeds import is_feed, read_reports
 from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
-from medsearch_desktop.records import Report
+from medsearch_desktop.records import Report, SourceFile
 from medsearch_desktop.report.entities import EntityExtractor
-from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.ner import load_shipped_recogniser
 from medsearch_desktop.report.pipelines import load_pipeline, survey_pipelines
 from medsearch_desktop.report.reader import ReportReader, extract_json
 from medsearch_desktop.report.recognise import Recognition
-from medsearch_desktop.source.sniff import digest
+from medsearch_desktop.source.sniff import HEAD_BYTES, digest
 
 Region = tuple[int, int, int, int]
 
@@ -148,19 +150,51 @@ class Workbench:
         return np.stack(vectors) if vectors else np.empty((0, self.model.dim), np.float32)
 
     def read_report(self, path: str) -> Report:
-        """Return the report in a text file, with its entities. Raises SourceError, ReportError, ModelError."""
+        """Return the first report in a file of any format, with its entities. Raises as `read_reports`."""
+        return self.read_reports(path)[0][0]
+
+    def read_reports(self, path: str) -> tuple[list[Report], str]:
+        """Return the reports in a file of any format, and why some could not be read, "" where all could.
+
+        Raises SourceError, ReportError where there is none, ModelError, ConfigError.
+        """
         try:
-            with Path(path).open("rb") as file:
-                data = file.read(self.config.max_report_bytes + 1)
+            status = Path(path).stat()
         except OSError as error:
             raise SourceError(f"cannot be read ({error.strerror})", item=path) from error
-        return self.report(data, name=path)
+        file = SourceFile(path, "", status.st_size, status.st_mtime_ns)
+        return self._reports(None, file, name=path)
+
+    def is_document(self, path: str) -> bool:
+        """Whether a file is of a format that holds reports with what is stated of them (HL7, FHIR, PDF, DICOM, tables).
+
+        Raises SourceError, ConfigError.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                return is_feed(file.read(HEAD_BYTES), name=path, config=self.config)
+        except OSError as error:
+            raise SourceError(f"cannot be read ({error.strerror})", item=path) from error
 
     def report(self, data: bytes, *, name: str) -> Report:
-        """Return the report that `data` holds in whatever encoding. Raises ReportError, ModelError."""
-        text, encoding = read_text(data, name=name, max_bytes=self.config.max_report_bytes)
+        """Return the first report that `data` holds in whatever format. Raises ReportError, ModelError."""
+        return self.reports(data, name=name)[0][0]
+
+    def reports(self, data: bytes, *, name: str) -> tuple[list[Report], str]:
+        """Return the reports that `data` holds, as `read_reports` does; `name` is for messages."""
+        return self._reports(data, SourceFile(name, "", len(data), time.time_ns()), name=name)
+
+    def _reports(self, data: bytes | None, file: SourceFile, *, name: str) -> tuple[list[Report], str]:
+        reading = read_reports(data, file, config=self.config)
         stem = Path(name).stem
-        return self.extractor.read(text, report_id=stem, encoding=encoding)
+        found: list[Report] = []
+        for each in reading.reports:
+            number = each.stated.number if each.stated else ""
+            several = len(reading.reports) > 1
+            report_id = number or (f"{stem}-{len(found) + 1}" if several else stem)
+            report = self.extractor.read(each.text, report_id=report_id, encoding=each.encoding)
+            found.append(replace(report, stated=each.stated))
+        return found, reading.reason
 
     def extract(self, report: Report) -> dict[str, Any]:
         """Return what `medsearch extract --json` prints of a report."""

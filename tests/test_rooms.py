@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "medsearch_desktop"
 ROOMS = {"source", "image", "report", "store", "search", "serve", "demo"}
-SHARED = {"records", "config", "errors"}
+SHARED = {"records", "config", "errors", "statements"}
 # Who may import whom beside the shared modules and siblings; None is everything.
 ALLOWED: dict[str, set[str] | None] = {
     "source": set(),
@@ -18,7 +18,9 @@ ALLOWED: dict[str, set[str] | None] = {
     "demo": set(),
     "store": set(),
     "search": {"store"},
+    "inbox": {"source"},
     "serve": {
+        "inbox",
         "library",
         "workbench",
         "doctor",
@@ -32,11 +34,13 @@ ALLOWED: dict[str, set[str] | None] = {
         "",
     },
     "conveyor": {"source"},
-    "ingest": {"conveyor", "source", "image", "report", "store"},
+    "feeds": {"source", "report", "store"},
+    "filing": {"source", "store"},
+    "ingest": {"conveyor", "source", "image", "report", "store", "feeds", "filing"},
     "reread": {"report", "store"},
     "review": {"report", "store", "reread"},
     "reembed": {"conveyor", "source", "image", "store"},
-    "workbench": {"source", "image", "report"},
+    "workbench": {"source", "image", "report", "feeds"},
     "holdings": {"source", "image", "store"},
     "handout": {"image", "store", "holdings"},
     "packing": {"store"},
@@ -51,6 +55,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "report",
         "store",
         "search",
+        "filing",
         "holdings",
         "ingest",
         "lists",
@@ -66,6 +71,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "doctor": {"image", "library", "workbench"},
     "registry": {"image", "report"},
     "records": set(),
+    "statements": set(),
     "errors": set(),
     "config": set(),
     "__init__": {"library"},
@@ -80,6 +86,7 @@ SOLE_IMPORTERS = {
     "openvino": "image/openvino_engine.py",
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
+    "pypdf": "report/pdf.py",
     "uvicorn": "serve/server.py",
     "ariadne": "serve/graphql.py",
     "webview": "serve/window.py",

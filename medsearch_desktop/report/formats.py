@@ -45,10 +45,10 @@ _CONTROLS = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
+def read_text(data: bytes, *, name: str, max_bytes: int, markup: bool = True) -> tuple[str, str]:
     """Return the text of a report file and the name of the codec that decoded it.
 
-    The mark-up of RTF and HTML is taken out.
+    The mark-up of RTF and HTML is taken out, unless `markup` is false.
     Line ends become `\\n`, characters without a sign (NUL, byte-order marks, soft hyphens) are left
     out, other control characters become spaces. `name` is the file's, for messages.
     Raises ReportError when the file is larger than `max_bytes`, empty, or not text.
@@ -75,7 +75,7 @@ def read_text(data: bytes, *, name: str, max_bytes: int) -> tuple[str, str]:
         raise ReportError(f"is not text in {encoding}", item=name, remedy=_REMEDY) from error
     if _is_junk(text[:_SAMPLE]):
         raise ReportError("holds binary data, not text", item=name, remedy=_REMEDY)
-    return _filled(without_markup(text), name=name), encoding
+    return _filled(without_markup(text) if markup else text, name=name), encoding
 
 
 def _filled(text: str, *, name: str) -> str:

@@ -9,6 +9,7 @@ from medsearch_desktop.records import Entity, Report
 from medsearch_desktop.report.entities import PIPELINE_VERSION, EntityExtractor, findings
 from medsearch_desktop.report.language import ENGLISH, language_of
 from medsearch_desktop.report.sections import find_sections
+from medsearch_desktop.statements import Statement
 
 
 class ReportReader:
@@ -40,18 +41,32 @@ class ReportReader:
 def extract_json(report: Report) -> dict[str, Any]:
     """Return the object that `medsearch extract` prints for a report.
 
-    Parts of the same name are joined by a line break; offsets of entities are into the whole text.
+    Parts of the same name are joined by a line break; offsets of entities are into the whole text. A report that came
+    in a message has its status, time and identifiers too.
     """
     sections: dict[str, str] = {}
     for section in report.sections:
         body = report.text[section.start : section.end]
         sections[section.name] = f"{sections[section.name]}\n{body}" if section.name in sections else body
-    return {
+    row: dict[str, Any] = {
         "report_id": report.report_id,
         "sections": sections,
         "entities": [entity_json(entity) for entity in report.entities],
         "findings": findings(report.entities),
         "language": report.language,
+    }
+    if report.stated is not None:
+        row |= stated_json(report.stated)
+    return row
+
+
+def stated_json(stated: Statement) -> dict[str, Any]:
+    """Return what a message states of its report, as `medsearch extract` prints it."""
+    return {
+        "status": stated.status.value,
+        "effective": stated.effective,
+        "accession_numbers": list(stated.accession_numbers),
+        "study_uids": list(stated.study_uids),
     }
 
 

@@ -18,6 +18,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
 from medsearch_desktop.serve.list_commands import add_list_commands
+from medsearch_desktop.serve.mllp import add_mllp_command
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.regions import add_region_command
@@ -93,10 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     facets = command("facets", _facets, "count codes and fields: seen, ruled out, uncertain, never mentioned")
     facets.add_argument("query", nargs="?", default="", metavar="QUERY")
 
-    extract = command("extract", _extract, "read a report: sections, entities, assertions, codes")
+    extract = command("extract", _extract, "read the reports in a file: sections, entities, assertions, codes")
     extract.add_argument("file", metavar="FILE|-")
     extract.add_argument(
-        "--jsonl", action="store_true", help='one {"report_id","text"} a line in, one answer a line out'
+        "--jsonl",
+        action="store_true",
+        help='one answer a line out; in, a file of many reports (HL7, FHIR, tables) or one {"report_id","text"} a line',
     )
 
     code = command("code", _code, "find the ICD-10-CM code of phrases")
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add_list_commands(commands)
     add_commands(add_model_commands(commands))
     add_terminology_commands(commands)
+    add_mllp_command(commands)
 
     serve = command("serve", _serve, "own the library and answer programs and browsers of this machine")
     serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
@@ -125,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
     add_region_command(commands)
+    # The process that `report/pdf.py` starts; no name of a command that one would type.
+    commands.add_parser("pdf-worker").set_defaults(run=_pdf_worker)
+
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
 
@@ -223,14 +230,17 @@ def _extract(options: argparse.Namespace) -> int:
     from medsearch_desktop.workbench import Workbench
 
     bench = Workbench(config_of(options))
-    if options.jsonl:
+    if options.jsonl and (options.file == "-" or not bench.is_document(options.file)):
         return _extract_lines(options.file, bench.extractor)
     whole = options.file == "-"
-    report = bench.report(sys.stdin.buffer.read(), name="-") if whole else bench.read_report(options.file)
-    if options.json:
-        print_json(bench.extract(report))
-    else:
-        show_report(report)
+    reports, reason = bench.reports(sys.stdin.buffer.read(), name="-") if whole else bench.read_reports(options.file)
+    for report in reports:
+        if options.json or options.jsonl:
+            print_json(bench.extract(report))
+        else:
+            show_report(report)
+    if reason:
+        print(f"medsearch: {options.file}: {reason}", file=sys.stderr)
     return 0
 
 
@@ -320,6 +330,12 @@ def _failures(options: argparse.Namespace) -> int:
     else:
         show.show_failures(failures)
     return 0
+
+
+def _pdf_worker(_: argparse.Namespace) -> int:
+    from medsearch_desktop.report.pdf import serve_pdf
+
+    return serve_pdf()
 
 
 def _doctor(options: argparse.Namespace) -> int:

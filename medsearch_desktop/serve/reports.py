@@ -25,6 +25,7 @@ def add_report_commands(commands: Any) -> None:
         actions, "show", _show, "print a report with its mentions, what is said of each and what decided it"
     )
     show.add_argument("report_id", metavar="REPORT_ID")
+    show.add_argument("--versions", action="store_true", help="list every version that came of it, withdrawn ones too")
 
     help = "read reports of an earlier release again and show what changes; can be interrupted"
     reprocess = add_command(actions, "reprocess", _reprocess, help)
@@ -59,6 +60,8 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _show(options: argparse.Namespace) -> int:
+    if options.versions:
+        return _show_versions(options)
     with open_library(options) as library:
         stored = library.report(options.report_id)
     if options.json:
@@ -71,6 +74,18 @@ def _show(options: argparse.Namespace) -> int:
 
         show_report(stored.report)
         show_evidence(stored.report)
+    return 0
+
+
+def _show_versions(options: argparse.Namespace) -> int:
+    with open_library(options) as library:
+        found = library.report_versions(options.report_id)
+    if options.json:
+        print_json([asdict(version) for version in found])
+    else:
+        from medsearch_desktop.serve.show_reports import show_versions
+
+        show_versions(found)
     return 0
 
 

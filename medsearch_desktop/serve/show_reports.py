@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +11,7 @@ from rich.text import Text
 from medsearch_desktop.records import Certainty, Entity, Report, RereadSummary
 from medsearch_desktop.serve.commands import printable
 from medsearch_desktop.serve.show import COLOURS, open_console
+from medsearch_desktop.statements import StoredVersion
 
 _MOST_REPORTS = 10
 
@@ -51,6 +54,19 @@ def show_evidence(report: Report) -> None:
         sentence = report.text[entity.sentence_start : entity.sentence_end] if entity.sentence_start >= 0 else ""
         cells = (f"{entity.start}:{entity.end}", entity.text, entity.rule, " ".join(sentence.split()))
         table.add_row(*(escape(printable(cell)) for cell in cells))
+    open_console().print(table)
+
+
+def show_versions(versions: Sequence[StoredVersion]) -> None:
+    """Print the versions of a report, which of them is searched, and the file of each."""
+    if not versions:
+        open_console().print("It came as mere text, of which no versions are kept.")
+        return
+    table = Table("", "status", "as of", "file", "begins")
+    for version in versions:
+        beginning = " ".join(version.text.split())[:60]
+        cells = (version.status.value, version.effective, version.path, beginning)
+        table.add_row("searched" if version.is_current else "", *(escape(printable(cell)) for cell in cells))
     open_console().print(table)
 
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from medsearch_desktop.records import LinkRule
+from medsearch_desktop.statements import Statement
 
 # A header stands at the top; further down a report may quote the identifiers of other studies.
 HEADER_CHARACTERS = 4000
@@ -82,6 +83,7 @@ class ReportKeys:
     patient_ids: tuple[str, ...]
     folder: str
     stem: str
+    study_date: str = ""
 
 
 class ImageRow(NamedTuple):
@@ -92,6 +94,13 @@ class ImageRow(NamedTuple):
     study_id: str
     patient_id: str
     path: str
+    study_date: str = ""
+
+
+def message_keys(stated: Statement) -> ReportKeys:
+    """Return by what the report of a message may be joined to a study: what the message states, and nothing else."""
+    own = Identifiers(stated.study_uids, stated.accession_numbers, stated.study_ids)
+    return ReportKeys(own, Identifiers(), stated.patient_ids, "", "", stated.study_date)
 
 
 def report_keys(path: str, root: str, head: str) -> ReportKeys:
@@ -150,6 +159,7 @@ class StudyDirectory:
         self._by_accession: dict[str, str] = {}
         self._by_study_id: dict[str, str] = {}
         self._by_patient_and_id: dict[tuple[str, str], str] = {}
+        self._by_patient_and_date: dict[tuple[str, str], str] = {}
         self._by_folder_and_id: dict[tuple[str, str], str] = {}
         self._in_folder: dict[str, str] = {}
         self._below_folder: dict[str, str] = {}
@@ -170,7 +180,7 @@ class StudyDirectory:
                     _enter(self._by_stem, stem, row.study_uid)
                     _enter(self._by_folder_and_stem, (folder, stem), row.study_uid)
             # Nearly all rows repeat the study, the identifiers and the folder of the row before.
-            study = (row.study_uid, row.accession_number, row.study_id, row.patient_id, folder)
+            study = (row.study_uid, row.accession_number, row.study_id, row.patient_id, folder, row.study_date)
             if study not in seen:
                 seen.add(study)
                 self._add(row, folder)
@@ -192,6 +202,7 @@ class StudyDirectory:
         for rule, find in (
             (LinkRule.ACCESSION_NUMBER, self._accession),
             (LinkRule.STUDY_ID, self._study_id),
+            (LinkRule.PATIENT_AND_DATE, self._patient_and_date),
             (LinkRule.FOLDER, self._folder),
             (LinkRule.FILE_NAME, self._file_name),
         ):
@@ -213,6 +224,8 @@ class StudyDirectory:
         if match:
             study_id = study_id or match[1]
             patients.add(_patient_id(os.path.basename(above)))
+        if row.study_date and row.patient_id.strip(" \0"):
+            _enter(self._by_patient_and_date, (_patient_id(row.patient_id), row.study_date), uid)
         if study_id:
             _enter(self._by_study_id, study_id, uid)
             for patient in patients - {""}:
@@ -261,7 +274,16 @@ class StudyDirectory:
             found = self._by_study_id.get(study_id, "")
         return found
 
+    def _patient_and_date(self, keys: ReportKeys) -> str:
+        if not keys.study_date:
+            return ""
+        found = {self._by_patient_and_date.get((_patient_id(each), keys.study_date), "") for each in keys.patient_ids}
+        found.discard("")
+        return min(found) if len(found) == 1 and not self._contradicts(keys, min(found)) else ""
+
     def _folder(self, keys: ReportKeys) -> str:
+        if not keys.folder:
+            return ""
         found = self._below_folder.get(os.path.join(keys.folder, keys.stem), "")
         numbered = _has_digit(keys.stem)
         alone = self._reports_in.get(keys.folder, 0) <= 1
@@ -271,6 +293,8 @@ class StudyDirectory:
         return "" if not found or self._contradicts(keys, found) else found
 
     def _file_name(self, keys: ReportKeys) -> str:
+        if not keys.stem:
+            return ""
         for stem in _report_stems(keys.stem):
             found = self._by_folder_and_stem.get((keys.folder, stem))
             if found is None and not _COUNTED_NAME.fullmatch(stem):

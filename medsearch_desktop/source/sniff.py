@@ -24,6 +24,8 @@ HEAD_BYTES = 4096
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe"})
 REPORT_SUFFIXES = frozenset({".txt", ".text", ".rpt", ".rtf"})
+# Content alone tells these; named so, a file that is none of them is listed as a failure.
+MESSAGE_SUFFIXES = frozenset({".hl7", ".pdf"})
 
 # Text that archives of studies carry beside the reports; indexed, it would be found as a report.
 _NOT_REPORTS = re.compile(
@@ -92,9 +94,14 @@ def expected_kind(name: str) -> FileKind | None:
         return FileKind.DICOM
     if suffix in RASTER_SUFFIXES:
         return FileKind.RASTER
-    if suffix in REPORT_SUFFIXES and not _NOT_REPORTS.match(base):
+    if suffix in REPORT_SUFFIXES | MESSAGE_SUFFIXES and not _NOT_REPORTS.match(base):
         return FileKind.REPORT
     return None
+
+
+def is_beside_reports(name: str) -> bool:
+    """Whether a file is called as what archives carry beside their reports: a licence, a checksum, a note to read."""
+    return _NOT_REPORTS.match(os.path.basename(name)) is not None  # noqa: PTH119 - as above
 
 
 def broken_promise(name: str, kind: FileKind, *, size: int) -> str:
@@ -109,6 +116,7 @@ def broken_promise(name: str, kind: FileKind, *, size: int) -> str:
     if size == 0:
         return "the file is empty"
     what = {FileKind.DICOM: "DICOM", FileKind.RASTER: "PNG or JPEG", FileKind.REPORT: "plain text"}[promised]
+    what = {".hl7": "an HL7 message", ".pdf": "PDF"}.get(_suffix(name), what)
     return f"named {_suffix(name)}, but the content is not {what}"
 
 

@@ -71,8 +71,8 @@ class Catalogue:
     def orphans(self) -> list[FileRow]:
         """Return the duplicates of which the file that had the records is no more, by path."""
         rows = self._read(
-            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN"
-            " (SELECT path FROM images UNION SELECT path FROM reports) ORDER BY path"
+            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (SELECT path FROM images"
+            " UNION SELECT path FROM reports UNION SELECT path FROM report_versions) ORDER BY path"
         )
         return [_file(row) for row in rows]
 
@@ -109,26 +109,27 @@ class Catalogue:
             )[0]
         )
 
-    def report_paths(self) -> dict[str, str]:
-        """Return report_id by the path of its file."""
-        return {disk_path(path): report_id for report_id, path in self._read("SELECT report_id, path FROM reports")}
+    def report_places(self) -> dict[tuple[str, int], str]:
+        """Return report_id by the path of its file and its position there."""
+        rows = self._read("SELECT report_id, path, position FROM reports")
+        return {(disk_path(path), position): report_id for report_id, path, position in rows}
 
-    def unlinked_reports(self) -> list[tuple[str, str, str, str]]:
-        """Return (report_id, path, root, first 2,000 characters) of reports with no study."""
+    def unlinked_reports(self) -> list[tuple[str, str, str, str, str]]:
+        """Return (report_id, path, root, first 2,000 characters, Statement as JSON or "") of reports with no study."""
         rows = self._read(
-            "SELECT report_id, r.path, f.root, left(text, 2000) FROM reports r JOIN files f USING (path)"
+            "SELECT report_id, r.path, f.root, left(text, 2000), stated FROM reports r JOIN files f USING (path)"
             " WHERE study_uid IS NULL ORDER BY report_id"
         )
-        return [(report_id, disk_path(path), disk_path(root), head) for report_id, path, root, head in rows]
+        return [(report_id, disk_path(path), disk_path(root), *rest) for report_id, path, root, *rest in rows]
 
-    def study_places(self) -> Iterator[tuple[str, str, str, str, str]]:
-        """Yield (study_uid, accession_number, study_id, patient_id, path of an image), one row an image."""
+    def study_places(self) -> Iterator[tuple[str, str, str, str, str, str]]:
+        """Yield (study_uid, accession_number, study_id, patient_id, path of an image, date), one row an image."""
         for rows in self._database.read_chunks(
-            "SELECT s.study_uid, accession_number, study_id, patient_id, path FROM studies s"
-            " JOIN images i USING (study_uid) ORDER BY ALL"
+            "SELECT s.study_uid, accession_number, study_id, patient_id, path, coalesce(study_date::VARCHAR, '')"
+            " FROM studies s JOIN images i USING (study_uid) ORDER BY ALL"
         ):
-            for *identifiers, path in rows:
-                yield (*identifiers, disk_path(path))
+            for *identifiers, path, day in rows:
+                yield (*identifiers, disk_path(path), day)
 
     def image(self, image_id: str) -> ImageRow | None:
         """Return the image of that identifier, or None."""

@@ -19,7 +19,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import duckdb
 import numpy as np
 
-from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError
+from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, ReportError
 from medsearch_desktop.store.disk import storage_full
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
@@ -233,6 +233,64 @@ class Database:
                 with self.transaction():
                     self._connection.execute(sql)
                     self._connection.execute("INSERT INTO migrations VALUES ($number)", {"number": number})
+
+
+class Parquet:
+    """One Parquet file, read without a library: the names of its columns, and its rows as they are asked for.
+
+    Raises ReportError, here and on the way, when it is no sound Parquet file or takes more than `memory_mib`.
+    """
+
+    def __init__(self, path: str, *, memory_mib: int = 256) -> None:
+        self._path = path
+        self._source = f"read_parquet('{_quoted_pattern(path)}')"
+        with self._translated():
+            self._connection = duckdb.connect(
+                ":memory:",
+                config={
+                    "threads": "1",
+                    "memory_limit": f"{memory_mib}MiB",
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                    "allow_community_extensions": "false",
+                },
+            )
+            try:
+                described = self._connection.execute(f"DESCRIBE SELECT * FROM {self._source}").fetchall()
+            except duckdb.Error:
+                self._connection.close()
+                raise
+        self.columns = [str(row[0]) for row in described]
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of these columns, row by row in the order of the file; for one use."""
+        names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+        with self._translated():
+            try:
+                self._connection.execute(f"SELECT {names} FROM {self._source}")
+                while chunk := self._connection.fetchmany(256):
+                    yield from chunk
+            finally:
+                self._connection.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            kind = type(error).__name__
+            raise ReportError(
+                f"is a Parquet file that cannot be read ({kind})", item=self._path, remedy="Export it again"
+            ) from error
+
+
+def _quoted_pattern(path: str) -> str:
+    # In a path that it reads from DuckDB takes these for a pattern.
+    return re.sub(r"([*?\[])", r"[\1]", path).replace("'", "''")
 
 
 def _migrations() -> dict[int, str]:

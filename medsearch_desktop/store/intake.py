@@ -1,6 +1,6 @@
 """Records into the database: what became of each file, in transactions that hold whole files.
 
-A file's row, its images, vectors, report and entities are committed together or not at all, so
+A file's row, its images, vectors, reports and entities are committed together or not at all, so
 a process that dies loses the files in flight and nothing else, and a file whose row is there is
 never done twice.
 """
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
 from medsearch_desktop.store.database import Database, disk_path, stored_path
-from medsearch_desktop.store.reports import insert_entities
+from medsearch_desktop.store.reports import NewReport, insert_reports
 from medsearch_desktop.store.stacks import insert_places
+from medsearch_desktop.store.versions import Versions
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
 
@@ -38,7 +39,8 @@ class Outcome:
     `state` is one of the five above, `checked_ns` when its content was read. `vectors` holds one
     float32 vector or None an image. `moved_from` names the path that the same content had before:
     its records are kept and only re-addressed. `reason` is set for a file that failed wholly or
-    whose pixels did. `held_by` is, of a duplicate, the path of the file that has the records.
+    whose pixels did. `is_unread` where the reports have their text only, and are to be read. `held_by`
+    is, of a duplicate, the path of the file that has the records.
     """
 
     file: SourceFile
@@ -47,7 +49,8 @@ class Outcome:
     reason: str = ""
     images: tuple[Image, ...] = ()
     vectors: tuple[NDArray[np.float32] | None, ...] = ()
-    report: Report | None = None
+    reports: tuple[Report, ...] = ()
+    is_unread: bool = False
     moved_from: str = ""
     held_by: str = ""
 
@@ -57,6 +60,7 @@ class Intake:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.versions = Versions(database)
 
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
@@ -82,6 +86,7 @@ class Intake:
             return
         with self._database.transaction():
             self._drop_records_stored(paths)
+            self.versions.settle(note_studies=self._note_studies)
             self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths))", paths=paths)
             self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=paths)
         self.drop_empty_studies()
@@ -198,6 +203,7 @@ class Intake:
             # A report's place may be what joins it to its study: it has to be joined anew.
             studies = self._write("SELECT study_uid FROM reports WHERE path = $old", old=names["old"])
             self._write("UPDATE reports SET path = $new, study_uid = NULL, link_rule = NULL WHERE path = $old", **names)
+            self.versions.move(names["old"], names["new"])
             self._write("UPDATE images SET path = $new WHERE path = $old", **names)
             self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
             self._write("DELETE FROM files WHERE path = $old", old=names["old"])
@@ -232,6 +238,7 @@ class Intake:
         )
         self._write(f"DELETE FROM images WHERE {gone}", paths=paths)
         self._write(f"DELETE FROM reports WHERE {gone}", paths=paths)
+        self.versions.drop(paths)
         self._note_studies({uid for (uid,) in studies})
 
     def _note_studies(self, study_uids: set[str]) -> None:
@@ -269,7 +276,13 @@ class Intake:
                 if not reason and _look(rival) != looks[rival.image_id]:
                     reason = f"another image with its SOPInstanceUID is in {holder}; remove one of the two"
                 outcome = replace(
-                    outcome, state=DUPLICATE, reason=reason, images=(), vectors=(), held_by=disk_path(holder)
+                    outcome,
+                    state=DUPLICATE,
+                    reason=reason,
+                    images=(),
+                    vectors=(),
+                    reports=(),
+                    held_by=disk_path(holder),
                 )
             holders.update((image.image_id, path) for image in outcome.images)
             looks.update((image.image_id, _look(image)) for image in outcome.images)
@@ -371,35 +384,15 @@ class Intake:
             )
 
     def _insert_reports(self, outcomes: Sequence[Outcome], pipeline_version: str) -> None:
-        rows = [(stored_path(o.file.path), o.report) for o in outcomes if o.report is not None]
-        if not rows:
-            return
-        numbers = self._numbers("report_no_seq", len(rows))
-        self._database.insert(
-            "reports",
-            {
-                "report_no": numbers,
-                "report_id": [r.report_id for _, r in rows],
-                "study_uid": [r.study_uid for _, r in rows],
-                "link_rule": [r.link_rule.value if r.link_rule else None for _, r in rows],
-                "path": [path for path, _ in rows],
-                "encoding": [r.encoding for _, r in rows],
-                "language": [r.language for _, r in rows],
-                "text": [r.text for _, r in rows],
-                "sections": [[{"name": s.name, "start": s.start, "end": s.end} for s in r.sections] for _, r in rows],
-                "pipeline_version": [pipeline_version] * len(rows),
-            },
-        )
-        insert_entities(self._database, zip(numbers, (r for _, r in rows), strict=True))
-        self._database.insert(
-            "changes",
-            {
-                "seq": self._numbers("change_seq", len(rows)),
-                "kind": ["document"] * len(rows),
-                "no": [number * 2 for number in numbers],
-            },
-        )
-        self._note_studies({r.study_uid for _, r in rows if r.study_uid})
+        found = [
+            NewReport(stored_path(o.file.path), report, "" if o.is_unread else pipeline_version)
+            for o in outcomes
+            for report in o.reports
+        ]
+        insert_reports(self._database, [new for new in found if not new.has_versions])
+        self.versions.add([new for new in found if new.has_versions])
+        self.versions.settle(note_studies=self._note_studies)
+        self._note_studies({new.report.study_uid for new in found if new.report.study_uid})
 
     def _numbers(self, sequence: str, count: int) -> list[int]:
         return [no for (no,) in self._write(f"SELECT nextval('{sequence}') FROM range($count)", count=count)]

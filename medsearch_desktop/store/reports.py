@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.records import LinkRule, Report, Section
+from medsearch_desktop.statements import Statement
 from medsearch_desktop.store.cards import PACKED_ENTITY, unpack_entity
 from medsearch_desktop.store.database import Database, disk_path
 
@@ -62,6 +63,11 @@ class Reports:
         )
         return [no for (no,) in rows]
 
+    def unread(self) -> list[int]:
+        """Return the numbers of the reports that are stored and that nothing has read yet, ascending."""
+        rows = self._database.read("SELECT report_no FROM reports WHERE pipeline_version = '' ORDER BY report_no")
+        return [no for (no,) in rows]
+
     def page(self, offset: int, count: int) -> list[int]:
         """Return the numbers of `count` reports from `offset` on, ascending."""
         rows = self._database.read(
@@ -91,7 +97,7 @@ class Reports:
         )
         rows = self._database.read(
             "SELECT report_no, report_id, text, sections, study_uid, link_rule, encoding, language, path,"
-            f" pipeline_version FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
+            f" pipeline_version, stated FROM reports WHERE report_no IN ({wanted}) ORDER BY report_no"
         )
         return [_stored(row, json.loads(packed.get(row[0], "[]"))) for row in rows]
 
@@ -132,6 +138,56 @@ class Reports:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class NewReport:
+    """A report to be stored: its file as the database holds it, its version if it has any, and what read it.
+
+    `pipeline_version` is "" for one that nothing has read yet.
+    """
+
+    path: str
+    report: Report
+    pipeline_version: str
+    version_no: int | None = None
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether it names itself, so that other files may hold other versions of it."""
+        return self.report.stated is not None and bool(self.report.stated.names)
+
+
+def insert_reports(database: Database, rows: Sequence[NewReport]) -> None:
+    """Append reports with their entities, and note them as changed, within whatever transaction is open."""
+    if not rows:
+        return
+    count = {"count": len(rows)}
+    numbers = [no for (no,) in database.write("SELECT nextval('report_no_seq') FROM range($count)", count)]
+    reports = [row.report for row in rows]
+    database.insert(
+        "reports",
+        {
+            "report_no": numbers,
+            "report_id": [r.report_id for r in reports],
+            "study_uid": [r.study_uid for r in reports],
+            "link_rule": [r.link_rule.value if r.link_rule else None for r in reports],
+            "path": [row.path for row in rows],
+            "encoding": [r.encoding for r in reports],
+            "language": [r.language for r in reports],
+            "text": [r.text for r in reports],
+            "sections": [[{"name": s.name, "start": s.start, "end": s.end} for s in r.sections] for r in reports],
+            "pipeline_version": [row.pipeline_version for row in rows],
+            "version_no": [row.version_no for row in rows],
+            "position": [r.stated.position if r.stated else 0 for r in reports],
+            "stated": [r.stated.as_json() if r.stated else "" for r in reports],
+        },
+    )
+    insert_entities(database, zip(numbers, reports, strict=True))
+    database.write(
+        "INSERT INTO changes SELECT nextval('change_seq'), 'document', no * 2 FROM (SELECT unnest($nos) AS no)",
+        {"nos": numbers},
+    )
+
+
 def insert_entities(database: Database, reports: Iterable[tuple[int, Report]]) -> None:
     """Append the entities of reports, given by number, within whatever transaction is open."""
     rows = [(no, n, e) for no, report in reports for n, e in enumerate(report.entities)]
@@ -152,7 +208,7 @@ def insert_entities(database: Database, reports: Iterable[tuple[int, Report]]) -
 
 
 def _stored(row: tuple[Any, ...], packed: list[Any]) -> StoredReport:
-    number, report_id, text, sections, study_uid, link_rule, encoding, language, path, version = row
+    number, report_id, text, sections, study_uid, link_rule, encoding, language, path, version, stated = row
     report = Report(
         report_id=report_id,
         text=text,
@@ -162,5 +218,6 @@ def _stored(row: tuple[Any, ...], packed: list[Any]) -> StoredReport:
         link_rule=LinkRule(link_rule) if link_rule else None,
         encoding=encoding,
         language=language,
+        stated=Statement.from_json(stated) if stated else None,
     )
     return StoredReport(number, report, disk_path(path), version)

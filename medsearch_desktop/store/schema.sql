@@ -275,3 +275,33 @@ WHERE pixel_error = '' AND path NOT IN (SELECT path FROM files WHERE state = 'me
         '1.2.840.10008.5.1.4.1.1.4.4', '1.2.840.10008.5.1.4.1.1.128', '1.2.840.10008.5.1.4.1.1.128.1',
         '1.2.840.10008.5.1.4.1.1.130')
     OR (sop_class_uid = '' AND modality IN ('CT', 'MR', 'PT')));
+
+-- migration 7
+-- Every version of the reports that messages carry; `reports` holds the one of each that is searched, if any is.
+CREATE SEQUENCE version_no_seq;
+CREATE TABLE report_versions (
+    version_no  BIGINT PRIMARY KEY,    -- in the order of arrival
+    report_id   VARCHAR NOT NULL,
+    path        VARCHAR NOT NULL,
+    position    INTEGER NOT NULL,      -- in its file, from 0
+    status      VARCHAR NOT NULL,      -- preliminary, final, corrected, cancelled
+    effective   VARCHAR NOT NULL,      -- ISO 8601; what decides between versions
+    sent        VARCHAR NOT NULL,      -- likewise, where the former is the same
+    encoding    VARCHAR NOT NULL,
+    text        VARCHAR NOT NULL,
+    stated      VARCHAR NOT NULL       -- JSON: Statement
+);
+CREATE INDEX report_versions_by_report ON report_versions (report_id);
+CREATE INDEX report_versions_by_path ON report_versions (path);
+-- By what versions are told to be of one report.
+CREATE TABLE report_names (
+    name        VARCHAR NOT NULL,
+    report_id   VARCHAR NOT NULL
+);
+CREATE INDEX report_names_by_name ON report_names (name);
+CREATE INDEX report_names_by_report ON report_names (report_id);
+ALTER TABLE reports ADD COLUMN version_no BIGINT;                      -- NULL for one that came as mere text
+ALTER TABLE reports ADD COLUMN position INTEGER DEFAULT 0;
+ALTER TABLE reports ADD COLUMN stated VARCHAR DEFAULT '';              -- JSON: Statement, or empty
+-- What an earlier release passed over may be a report to this one: it is looked at again.
+UPDATE files SET mtime_ns = -1, sha256 = '' WHERE kind = 'other' OR (kind = 'dicom' AND state = 'failed');

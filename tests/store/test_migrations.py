@@ -84,3 +84,20 @@ def test_reading_again_fills_what_is_new(old: Path) -> None:
     assert stored.report.entities[0].said(AttributeKind.SEVERITY) == ("mild",)
     assert stored.pipeline_version == "new"
     database.close()
+
+
+def test_what_was_passed_over_before_is_looked_at_again(old: Path) -> None:
+    rows = (("/a/r.hl7", "other", "ignored"), ("/a/sr", "dicom", "failed"), ("/a/r.txt", "report", "indexed"))
+    with duckdb.connect(str(old)) as connection:
+        for path, kind, state in rows:
+            connection.execute(
+                "INSERT INTO files VALUES ($p, '/a', 1, 7, 'x', $k, $s, 9, '')", {"p": path, "k": kind, "s": state}
+            )
+    database = Database(old)
+    assert database.read("SELECT path, mtime_ns, sha256 FROM files ORDER BY path") == [
+        ("/a/r.hl7", -1, ""),
+        ("/a/r.txt", 7, "x"),
+        ("/a/sr", -1, ""),
+    ]
+    assert database.read("SELECT version_no, position, stated FROM reports") == [(None, 0, "")]
+    database.close()
