@@ -8,7 +8,6 @@ so an ingest that was cut off goes on where it was when it is run again.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
+from medsearch_desktop.conveyor import look_ahead, read_whole, readable, reason_of
 from medsearch_desktop.errors import DecodeError, LibraryError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
@@ -44,7 +43,9 @@ from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint
-from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, sniff_bytes, unreadable
+from medsearch_desktop.source.members import Members
+from medsearch_desktop.source.opening import exists, is_member, open_regular
+from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, sniff_bytes, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
@@ -80,6 +81,7 @@ class _Run:
 
     rows: dict[str, FileRow]
     changes: Changes
+    members: Members
     metadata_only: bool
     on_event: OnEvent | None
     stop: threading.Event
@@ -170,7 +172,9 @@ class Ingest:
             row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
             for row in rows.values()
         }
-        run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event, stop)
+        changes = Changes(known, roots=roots, scan_started_ns=began_ns)
+        members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))
+        run = _Run(rows, changes, members, metadata_only, on_event, stop)
         pending = self._discover(run)
         run.tell("discovered")
         if metadata_only and not stop.is_set():
@@ -206,9 +210,14 @@ class Ingest:
             run.fail(path, reason)
 
         pending = []
-        for file in walk_all(run.changes.online, on_problem=problem):
+        for file in run.members.among(walk_all(run.changes.online, on_problem=problem), on_problem=problem):
             if run.stop.is_set():
                 break
+            if file.kind is FileKind.ARCHIVE:
+                # Behind its members. It is no file to be counted, unless something is wrong with it.
+                run.discovered += file.path in run.members.problems
+                pending.append(file)
+                continue
             run.discovered += 1
             if run.discovered % 1000 == 0:
                 run.tell("discovered")
@@ -228,18 +237,29 @@ class Ingest:
         read = self._read_header if run.metadata_only else self._read
         known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
         ahead = 2 * threads + self._config.batch_size
-        return look_ahead(lambda file: read(file, known_content), files, threads=threads, ahead=ahead)
 
-    def _read(self, file: SourceFile, known_content: set[str]) -> Work:
+        def work_on(item: tuple[SourceFile, bytes | None]) -> Work:
+            file, data = item
+            problem = run.members.problems.get(file.path, "")
+            if problem or file.kind is FileKind.ARCHIVE:
+                return Work(file, run.members.listed_ns(file.path), reason=problem)
+            return read(file, known_content, data)
+
+        return look_ahead(work_on, run.members.with_content(files), threads=threads, ahead=ahead)
+
+    def _read(self, file: SourceFile, known_content: set[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
+            if data is None and is_member(file.path):
+                # Unpacked once, not once more for its first bytes.
+                data = read_whole(file.path, size=file.size)
             # What a DICOMDIR names is DICOM, whatever its first bytes look like.
             promised = file.kind is FileKind.DICOM
-            kind = file.kind if promised else sniff_bytes(_head(file), size=file.size, name=file.path)
+            kind = file.kind if promised else sniff_bytes(_head(file, data), size=file.size, name=file.path)
             file = replace(file, kind=kind)
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
-            data = read_whole(file.path, size=file.size)
+            data = read_whole(file.path, size=file.size) if data is None else data
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
             return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=reason_of(error))
@@ -251,20 +271,22 @@ class Ingest:
         return self._draw(file, checked_ns, data)
 
     def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        source = io.BytesIO(data) if data is not None else file.path
         hint = study_hint(file.path, file.root)
         try:
-            decoded = decode(
-                source,
-                name=file.path,
-                sha256=file.sha256,
-                max_frames=self._config.max_frames,
-                max_pixels=self._config.max_pixels,
-                study_hint=hint,
-            )
+            with readable(file.path, data) as source:
+                decoded = decode(
+                    source,
+                    name=file.path,
+                    sha256=file.sha256,
+                    max_frames=self._config.max_frames,
+                    max_pixels=self._config.max_pixels,
+                    study_hint=hint,
+                )
         except NoPixelsError as error:
             # No picture, but a study, a patient and a date: what the header says can still be asked for.
-            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=reason_of(error))
+            with readable(file.path, data) as source:
+                tags = read_tags(source, name=file.path, sha256=file.sha256)
+            image = replace(tags, pixel_error=reason_of(error))
             return Work(file, checked_ns, reason=reason_of(error), images=(image,), thumbnails=(None,), tensors=(None,))
         except (DecodeError, OSError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
@@ -284,22 +306,22 @@ class Ingest:
             ),
         )
 
-    def _read_header(self, file: SourceFile, _: set[str]) -> Work:
+    def _read_header(self, file: SourceFile, _: set[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
-            head = _head(file)
+            head = _head(file, data)
             kind = file.kind if file.kind is FileKind.DICOM else sniff_bytes(head, size=file.size, name=file.path)
             file = replace(file, kind=kind)
             if kind is FileKind.REPORT:
-                return self._read_report(file, checked_ns, read_whole(file.path, size=file.size))
+                return self._read_report(file, checked_ns, data or read_whole(file.path, size=file.size))
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
             if kind is FileKind.RASTER:
                 # Without a header its identifiers come from its content.
                 file = replace(file, sha256=digest(file.path))
-            image = read_tags(
-                file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
-            )
+            hint = study_hint(file.path, file.root)
+            with readable(file.path, data) as source:
+                image = read_tags(source, name=file.path, sha256=file.sha256, study_hint=hint)
         except (SourceError, DecodeError) as error:
             return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
@@ -314,6 +336,12 @@ class Ingest:
 
     def _settle(self, work: Work, run: _Run) -> None:
         file, row = work.file, run.rows.get(work.file.path)
+        if file.kind is FileKind.ARCHIVE:
+            # Its members first: that it is on record says that they all are.
+            self._embed(run, all_of_it=True)
+            state = FAILED if work.reason else METADATA if run.metadata_only else IGNORED
+            self._put(Outcome(file, state, work.checked_ns, reason=work.reason), "", run)
+            return
         if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
             # Still nothing to index; what it holds instead was never looked at closely.
             self._keep(work, row, run)
@@ -440,7 +468,7 @@ class Ingest:
         for removal in run.changes.finish():
             if not self._hand_over(removal.known, removal.heir, run):
                 gone.append(removal.known.path)
-            run.counts["removed"] += 1
+            run.counts["removed"] += run.rows[removal.known.path].kind != FileKind.ARCHIVE
         self._commit(run)
         images = self._catalogue.image_ids_of(gone)
         self._intake.remove(gone)
@@ -452,7 +480,7 @@ class Ingest:
         if not (run.counts["removed"] or run.counts["updated"]):
             return
         for row in self._catalogue.orphans():
-            if not Path(row.path).exists():
+            if not exists(row.path):
                 continue
             file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
             work = self._read_header(file, set()) if run.metadata_only else self._read(file, set())
@@ -502,7 +530,9 @@ def _own_report(work: Work, verdict: Verdict) -> bool:
     return (own.name, own.parent.name) != (other.name, other.parent.name)
 
 
-def _head(file: SourceFile) -> bytes:
+def _head(file: SourceFile, data: bytes | None = None) -> bytes:
+    if data is not None:
+        return data[:HEAD_BYTES]
     try:
         with open_regular(file.path) as handle:
             return handle.read(HEAD_BYTES)

@@ -56,6 +56,7 @@ from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import nearest
+from medsearch_desktop.source.opening import container_of, exists
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
@@ -336,9 +337,9 @@ class Library:
 
     def retry_failures(self, *, on_event: OnEvent | None = None, stop: threading.Event | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
-        paths = [failure.path for failure in self.failures() if Path(failure.path).is_file()]
+        paths = [failure.path for failure in self.failures() if Path(container_of(failure.path)).is_file()]
         self._intake.doubt(paths)
-        return self.ingest(paths, on_event=on_event, stop=stop)
+        return self.ingest(dict.fromkeys(map(container_of, paths)), on_event=on_event, stop=stop)
 
     def forget_source(self, path: str) -> int:
         """Remove the records of all files that were found in an ingested folder; return how many files.
@@ -471,7 +472,7 @@ class Library:
         """
         row = self._known(image_id)
         picture = self.thumbnails.read(image_id)
-        if picture is None and not row.pixel_error and Path(row.path).exists():
+        if picture is None and not row.pixel_error and exists(row.path):
             display = self.workbench.display(row.path, image_id=image_id)
             picture = thumbnail(display, size=self.config.thumbnail_size)
             self.thumbnails.write(image_id, picture)

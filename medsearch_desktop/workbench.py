@@ -6,7 +6,6 @@ Models and the language pipeline are loaded at first use and kept.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
+from medsearch_desktop.conveyor import readable
 from medsearch_desktop.errors import DecodeError, SourceError
 from medsearch_desktop.image.decode import decode
 from medsearch_desktop.image.embed import ImageEncoder
@@ -109,13 +109,15 @@ class Workbench:
         `data` is its content where it is no file; `path` is then its name in messages.
         Raises SourceError, DecodeError.
         """
-        decoded = decode(
-            path if data is None else io.BytesIO(data),
-            name=path,
-            sha256=digest(path) if data is None else hashlib.sha256(data).hexdigest(),
-            max_frames=1 if image_id is None else self.config.max_frames,
-            max_pixels=self.config.max_pixels,
-        )
+        sha256 = digest(path) if data is None else hashlib.sha256(data).hexdigest()
+        with readable(path, data) as source:
+            decoded = decode(
+                source,
+                name=path,
+                sha256=sha256,
+                max_frames=1 if image_id is None else self.config.max_frames,
+                max_pixels=self.config.max_pixels,
+            )
         for image, display in zip(decoded.images, decoded.displays, strict=True):
             if image_id in (None, image.image_id) and display is not None:
                 return display

@@ -24,8 +24,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "reread": {"report", "store"},
     "review": {"report", "store", "reread"},
     "reembed": {"conveyor", "source", "image", "store"},
-    "workbench": {"source", "image", "report"},
-    "holdings": {"source", "image", "store"},
+    "workbench": {"conveyor", "source", "image", "report"},
+    "holdings": {"conveyor", "source", "image", "store"},
     "embeddings": {"image", "store", "reembed", "workbench"},
     "library": {
         "source",

@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from medsearch_desktop.errors import SourceError
-from medsearch_desktop.source.sniff import open_regular, unreadable
+from medsearch_desktop.source.opening import open_regular, size_of
+from medsearch_desktop.source.sniff import unreadable
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -38,8 +39,8 @@ def read_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     name = os.fspath(path)
     try:
         with open_regular(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.readall() if size <= MAX_BYTES else b""
+            size = size_of(file)
+            content = file.read() if size <= MAX_BYTES else b""
     except OSError as error:
         raise unreadable(name, error) from error
     if size > MAX_BYTES:
