@@ -85,6 +85,7 @@ class _Run:
     metadata_only: bool
     on_event: OnEvent | None
     stop: threading.Event
+    within: str = ""
     started: float = field(default_factory=time.monotonic)
     committed: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
@@ -163,7 +164,13 @@ class Ingest:
         self._taken = set(self._report_ids.values())
 
     def run(
-        self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+        self,
+        roots: Sequence[str],
+        *,
+        metadata_only: bool,
+        on_event: OnEvent | None,
+        stop: threading.Event,
+        within: str = "",
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
@@ -174,7 +181,7 @@ class Ingest:
         }
         changes = Changes(known, roots=roots, scan_started_ns=began_ns)
         members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))
-        run = _Run(rows, changes, members, metadata_only, on_event, stop)
+        run = _Run(rows, changes, members, metadata_only, on_event, stop, within)
         pending = self._discover(run)
         run.tell("discovered")
         if metadata_only and not stop.is_set():
@@ -193,9 +200,10 @@ class Ingest:
                 self._adopt_orphans(run)
         finally:
             self._commit(run)
-        for root in filter(os.path.isdir, run.changes.online):
-            self._intake.set_root(root, online=True, scanned_ns=0 if stop.is_set() else began_ns)
-        for root in run.changes.offline:
+        # Parts of a folder that is kept current are no folders of their own.
+        for root in [within] if within else filter(os.path.isdir, run.changes.online):
+            self._intake.set_root(root, online=True, scanned_ns=0 if within or stop.is_set() else began_ns)
+        for root in () if within else run.changes.offline:
             self._intake.set_root(root, online=False)
         if run.counts["indexed"] or run.counts["updated"]:
             link_reports(self._catalogue, self._intake)
@@ -224,6 +232,8 @@ class Ingest:
             if (row := run.rows.get(file.path)) is not None:
                 # Given by itself now, it still belongs to the folder that it was found in.
                 file = replace(file, root=row.root)
+            elif run.within:
+                file = replace(file, root=run.within)
             verdict = run.changes.judge(file)
             state = run.rows[file.path].state if file.path in run.rows else ""
             if verdict is None or (state == METADATA and not run.metadata_only):

@@ -229,21 +229,25 @@ class Library:
         metadata_only: bool = False,
         on_event: OnEvent | None = None,
         stop: threading.Event | None = None,
+        within: str = "",
     ) -> IngestSummary:
         """Bring the library up to date with folders and files, and return what was done.
 
         Files are never written, moved or locked. May be interrupted at any moment and run again: setting
         `stop` from another thread ends it after the files in hand.
         With `metadata_only` no pixel is read: images can be found by words and fields, and by
-        likeness once an ordinary ingest has seen them. Raises SourceError for a path that is not
+        likeness once an ordinary ingest has seen them. `within` is the folder that `paths` are parts of, where
+        only what changed in it is looked at. Raises SourceError for a path that is not
         there and never was, StorageFullError, ModelMissingError where there are pixels to embed and
         the model in use has gone; single bad files are counted and listed.
         """
         with self._ingesting:
-            return self._ingest([os.fspath(path) for path in paths], metadata_only, on_event, stop or threading.Event())
+            return self._ingest(
+                [os.fspath(path) for path in paths], metadata_only, on_event, stop or threading.Event(), within
+            )
 
     def _ingest(
-        self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+        self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event, within: str
     ) -> IngestSummary:
         model_id, held = self.model_id, self._review.corrections.holding()
         ingest = Ingest(
@@ -258,7 +262,7 @@ class Library:
             corrections=held,
         )
         try:
-            summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
+            summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop, within=within)
             if metadata_only or stop.is_set():
                 return summary
             return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())

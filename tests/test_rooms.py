@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "demo": set(),
     "store": set(),
     "search": {"store"},
-    "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", ""},
+    "serve": {"library", "workbench", "doctor", "registry", "demo", "report", "search", "source", ""},
     "conveyor": {"source"},
     "ingest": {"conveyor", "source", "image", "report", "store"},
     "reread": {"report", "store"},

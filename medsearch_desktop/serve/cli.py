@@ -19,8 +19,10 @@ from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.receive import add_receive_command
 from medsearch_desktop.serve.reports import add_report_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
+from medsearch_desktop.serve.watch import add_watch_command
 
 EPILOG = """\
 a question:  effusion AND NOT pneumothorax modality:CR view:PA age:>60 date:2024-01..2024-06
@@ -106,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
+
+    add_watch_command(commands)
+    add_receive_command(commands)
 
     add_report_commands(commands)
     add_commands(add_model_commands(commands))

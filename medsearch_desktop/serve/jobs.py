@@ -52,6 +52,7 @@ class Job:
     paths: tuple[str, ...]
     metadata_only: bool
     created: float
+    within: str = ""
     state: JobState = JobState.WAITING
     started: float = 0.0
     ended: float = 0.0
@@ -73,9 +74,9 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs")
         self._thread.start()
 
-    def submit(self, kind: JobKind, paths: Sequence[str] = (), *, metadata_only: bool = False) -> Job:
+    def submit(self, kind: JobKind, paths: Sequence[str] = (), *, metadata_only: bool = False, within: str = "") -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
-        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time())
+        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), within)
         with self._lock:
             if self.closing.is_set():
                 raise RequestError("the server is closing")
@@ -138,7 +139,7 @@ class Jobs:
             run = lambda: self._library.retry_failures(on_event=note, stop=job.stop)  # noqa: E731
         else:
             run = lambda: self._library.ingest(  # noqa: E731
-                job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop
+                job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop, within=job.within
             )
         state = JobState.FAILED
         try:

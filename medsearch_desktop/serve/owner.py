@@ -194,12 +194,14 @@ class RemoteLibrary:
         *,
         metadata_only: bool = False,
         on_event: Callable[[IngestEvent], None] | None = None,
+        within: str = "",
     ) -> IngestSummary:
         """Ingest through the owner as `Library.ingest` does, and wait for it; cut off here, it is cancelled there."""
         # Relative paths are relative to here, not to where the owner was started.
         places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - keeps names that are not UTF-8
         return self._follow(
-            self._ask("POST", "/api/jobs", body={"paths": places, "metadata_only": metadata_only}), on_event
+            self._ask("POST", "/api/jobs", body={"paths": places, "metadata_only": metadata_only, "within": within}),
+            on_event,
         )
 
     def retry_failures(self, *, on_event: Callable[[IngestEvent], None] | None = None) -> IngestSummary:

@@ -48,7 +48,9 @@ def open_on_disk(path: str) -> FileIO:
 
 
 def size_of(file: IO[bytes]) -> int:
-    """Return how many bytes an open file holds; it is then at its beginning."""
+    """Return how many bytes a file holds that was opened just now."""
+    if isinstance(file, FileIO):
+        return os.fstat(file.fileno()).st_size
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
