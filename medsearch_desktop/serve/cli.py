@@ -21,6 +21,7 @@ from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
 from medsearch_desktop.serve.receive import add_receive_command
 from medsearch_desktop.serve.reports import add_report_commands
+from medsearch_desktop.serve.send import add_send_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
 from medsearch_desktop.serve.watch import add_watch_command
 
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_watch_command(commands)
     add_receive_command(commands)
+    add_send_commands(commands)
 
     add_report_commands(commands)
     add_commands(add_model_commands(commands))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from typing import IO, Any, Self
+from urllib.parse import quote, urlencode, urlsplit
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError, SourceError
 from medsearch_desktop.records import (
@@ -218,6 +219,11 @@ class RemoteLibrary:
             cursor = row["next"]
             more = bool(cursor)
         return found
+
+    def fetch_image(self, image_id: str, target: IO[bytes]) -> None:
+        """Write the original file of an image to `target`. Raises NotFoundError, SourceError as the owner does."""
+        with self._sent("GET", f"/api/images/{quote(image_id, safe='')}/file") as response:
+            shutil.copyfileobj(response, target)
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
         from medsearch_desktop.library import neither_image_nor_file
