@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import readable
 from medsearch_desktop.errors import DecodeError, SourceError
-from medsearch_desktop.image.decode import decode
+from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
-from medsearch_desktop.records import Report
+from medsearch_desktop.records import Image, Report
 from medsearch_desktop.report.entities import EntityExtractor
 from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.linking import Linker
@@ -102,6 +102,10 @@ class Workbench:
     def linker(self) -> Linker:
         """What finds the code of a phrase."""
         return Linker()
+
+    def tags(self, path: str) -> Image:
+        """Return what the header of an image's file says of it. Raises DecodeError; OSError passes through."""
+        return read_tags(path, name=path)
 
     def display(self, path: str, *, image_id: str | None = None, data: bytes | None = None) -> NDArray[np.uint8]:
         """Return the 8-bit pixels of one image of a file, (H, W) or (H, W, 3): its middle frame, or `image_id`.

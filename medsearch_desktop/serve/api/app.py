@@ -16,6 +16,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
+from medsearch_desktop.serve.api.dicomweb import dicomweb_routes
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
@@ -61,6 +62,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
     app.include_router(api)
+    app.include_router(dicomweb_routes(library, own))
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)
