@@ -86,6 +86,8 @@ class _Item:
     path: Path
     sop_class: str
     syntax: str
+    # Without file meta information (PS3.10 7.1), which would say the syntax.
+    bare: bool = False
 
 
 def client_tls(*, authority: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext | None:
@@ -145,11 +147,12 @@ def _examined(name: str, path: Path) -> _Item | Sent:
         with _unquestioned():
             ds = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], force=True)
             sop_class, syntax = str(ds.get("SOPClassUID", "")), str(ds.file_meta.get("TransferSyntaxUID", ""))
+            guessed = IMPLICIT if ds.original_encoding[0] else EXPLICIT
             if not (sop_class and ds.get("SOPInstanceUID")):
                 return Sent(name, ok=False, note="is no DICOM instance")
     except (OSError, InvalidDicomError, ValueError, TypeError, AttributeError, NotImplementedError, EOFError):
         return Sent(name, ok=False, note="cannot be read as DICOM")
-    return _Item(name, path, sop_class, syntax or IMPLICIT)
+    return _Item(name, path, sop_class, syntax or guessed, bare=not syntax)
 
 
 def _grouped(items: Sequence[_Item]) -> Iterator[tuple[list[_Item], list[tuple[str, tuple[str, ...]]]]]:
@@ -235,7 +238,7 @@ def _sent(association: Any, item: _Item) -> Sent:
             if association.accepted_contexts and not association.is_established:
                 return Sent(item.name, ok=False, note="the station ended the association")
             if (item.sop_class, item.syntax) in accepted:
-                what: Any = item.path
+                what: Any = _read(item) if item.bare else item.path
             elif plain:
                 what = _unpacked(item)
                 note = "unpacked, as the station takes no other"
@@ -253,11 +256,19 @@ def _sent(association: Any, item: _Item) -> Sent:
     return Sent(item.name, ok=True, status=status, note=note)
 
 
-def _unpacked(item: _Item) -> Any:
+def _read(item: _Item) -> Any:
     from pydicom import dcmread
-    from pydicom.uid import UID, ExplicitVRLittleEndian
+    from pydicom.uid import UID
 
     ds = dcmread(item.path, force=True)
+    ds.file_meta.TransferSyntaxUID = UID(item.syntax)
+    return ds
+
+
+def _unpacked(item: _Item) -> Any:
+    from pydicom.uid import UID, ExplicitVRLittleEndian
+
+    ds = _read(item)
     if UID(item.syntax).is_compressed and UID(item.syntax) != "1.2.840.10008.1.2.1.99":
         # The same image, and so the same identifier.
         ds.decompress(generate_instance_uid=False)

@@ -84,7 +84,7 @@ def _receive(options: argparse.Namespace) -> int:
         ("--port", options.port, 0, 65535),
         ("--associations", options.associations, 1, 1000),
         ("--max-pdu", options.max_pdu, 4096, 1 << 20),
-        ("--idle", options.idle, 1, 86400),
+        ("--idle", options.idle, 1, 1800),
         ("--reserve", options.reserve, 0, 1 << 30),
     ):
         if not low <= value <= high:

@@ -161,10 +161,9 @@ class Changes:
         prefix = archive + MEMBER
         first = bisect_left(self._paths, prefix)
         found = []
-        for path in self._paths[first:]:
-            if not path.startswith(prefix):
-                break
-            found.append(self._known[path])
+        while first < len(self._paths) and self._paths[first].startswith(prefix):
+            found.append(self._known[self._paths[first]])
+            first += 1
         return found
 
     def judge(self, file: SourceFile) -> Verdict | None:

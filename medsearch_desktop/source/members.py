@@ -37,9 +37,12 @@ class Members:
         for file in files:
             if file.kind is not FileKind.ARCHIVE:
                 yield file
+            elif (known := self.changes.known(file.path)) is not None and known.sha256:
+                # It was no archive, whatever it is called; only one has a record without a digest.
+                yield replace(file, kind=FileKind.OTHER)
             elif self._is_done(file):
-                for known in self.changes.members(file.path):
-                    yield SourceFile(known.path, file.root, known.size, known.mtime_ns)
+                for member in self.changes.members(file.path):
+                    yield SourceFile(member.path, file.root, member.size, member.mtime_ns)
             else:
                 yield from self._opened(file, on_problem)
 

@@ -154,6 +154,8 @@ class Receiver:
         part = Path(event.dataset_path)
         size = 0
         try:
+            # Where a file is open, Windows gives it no other name.
+            request._dataset_file.close()
             size = part.stat().st_size
             if not self.spool.has_room():
                 return self._refused(OUT_OF_RESOURCES)

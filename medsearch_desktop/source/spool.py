@@ -27,8 +27,8 @@ from medsearch_desktop.records import FileKind
 from medsearch_desktop.source.sniff import HEAD_BYTES, os_reason, sniff_bytes
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
-# No system that receives keeps a file open for that long without a byte.
-_SECONDS_ABANDONED = 24 * 3600
+# An association that is silent for less is ended, and so is a request.
+_SECONDS_ABANDONED = 3600
 _PREAMBLE = 132
 # Digits and dots are harmless as a file name on every system, unless they are dots alone.
 _UID = re.compile(r"(?=.*\d)[0-9.]{1,64}")
@@ -73,7 +73,7 @@ class Spool:
             ) from error
 
     def sweep(self) -> int:
-        """Remove what broken associations left behind a day ago or longer; return how many files."""
+        """Remove what broken associations left behind an hour ago or longer; return how many files."""
         count = 0
         for part in self.incoming.iterdir():
             with suppress(OSError):

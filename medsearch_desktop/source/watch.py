@@ -211,7 +211,9 @@ class Watcher:
                 self._notice(folder, path)
 
     def _notice(self, folder: _Folder, path: str) -> None:
-        if path.startswith(self._leave_out) or any(map(is_left_out, Path(path[len(folder.root) :]).parts)):
+        # What was named to be watched is, wherever it lies.
+        left_out = path.startswith(self._leave_out) and not folder.root.startswith(self._leave_out)
+        if left_out or any(map(is_left_out, Path(path[len(folder.root) :]).parts)):
             return
         look = _look(path)
         if look is None:

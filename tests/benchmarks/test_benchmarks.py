@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
 NAMES = ("help", "text", "ingest", "headers", "visual", "open", "demo")
+# What sends is dcmtk's storescu (apt-get install dcmtk).
+NAMES += ("receive",) if shutil.which("storescu") else ()
 
 pytestmark = pytest.mark.slow
 

@@ -141,6 +141,20 @@ def test_files_that_are_gone_or_no_dicom_are_told(tmp_path: Path, capsys: pytest
     assert "the library has no such image" in notes
 
 
+def test_a_file_without_meta_information_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ds = dataset(Film())
+    meta = ds.file_meta
+    del ds.file_meta
+    (tmp_path / "source").mkdir()
+    pydicom.dcmwrite(tmp_path / "source" / "bare", ds, implicit_vr=True, little_endian=True)
+    ds.file_meta = meta
+    with open_library(tmp_path / "library", create=True) as opened:
+        opened.ingest([tmp_path / "source"], metadata_only=True)
+    with station(tmp_path) as (place, kept):
+        assert run(capsys, "send", place, ds.SOPInstanceUID, "--library", str(tmp_path / "library"))[0] == 0
+    assert pydicom.dcmread(kept[0]) == ds
+
+
 def test_a_member_of_an_archive_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_department(tmp_path / "made", studies=1)
     with zipfile.ZipFile(tmp_path / "cd.zip", "w") as file:

@@ -116,6 +116,17 @@ def test_what_is_hidden_or_left_out_is_not_told(tmp_path: Path) -> None:
         assert paths(told) == {str(tmp_path / "in" / "seen")}
 
 
+def test_a_folder_in_what_is_left_out_is_watched_when_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "library" / "received").mkdir(parents=True)
+    watcher = Watcher(
+        [str(tmp_path / "library" / "received")], still_seconds=0.3, leave_out=[str(tmp_path / "library")]
+    )
+    with watched(watcher) as told:
+        time.sleep(0.6)
+        (tmp_path / "library" / "received" / "a").write_bytes(b"x")
+        until(lambda: paths(told))
+
+
 def test_a_missed_event_is_mended_by_the_next_walk(tmp_path: Path) -> None:
     watcher = Watcher([str(tmp_path)], walk_seconds=0.5)
     with watched(watcher) as told:

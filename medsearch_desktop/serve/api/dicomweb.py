@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi import Path as UrlPath
+from starlette.requests import ClientDisconnect
 
 from medsearch_desktop.errors import DecodeError, RequestError, SourceError
 from medsearch_desktop.library import Library
@@ -139,6 +140,8 @@ def dicomweb_routes(library: Library, jobs: Jobs, *, reserve_bytes: int = 1 << 3
             if not parts.ended:
                 # What came whole is stored all the same, but its sender is not told so, and sends it again.
                 raise RequestError("the body was cut off", remedy="Send it again")
+        except ClientDisconnect as error:
+            raise RequestError("the body was cut off", remedy="Send it again") from error
         finally:
             await to_thread.run_sync(coming.close)
             if coming.paths:
