@@ -37,10 +37,11 @@ class Members:
         for file in files:
             if file.kind is not FileKind.ARCHIVE:
                 yield file
-            elif (known := self.changes.known(file.path)) is not None and known.sha256:
-                # It was no archive, whatever it is called; only one has a record without a digest.
-                yield replace(file, kind=FileKind.OTHER)
             elif self._is_done(file):
+                known = self.changes.known(file.path)
+                if known is not None and known.sha256:
+                    # It is no archive, whatever it is called: these have no digest.
+                    yield replace(file, kind=FileKind.OTHER)
                 for member in self.changes.members(file.path):
                     yield SourceFile(member.path, file.root, member.size, member.mtime_ns)
             else:
