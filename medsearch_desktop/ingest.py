@@ -176,7 +176,9 @@ class Ingest:
         began_ns = time.time_ns()
         rows = {row.path: row for row in self._catalogue.files()}
         known = {
-            row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
+            row.path: KnownFile(
+                row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns, row.kind
+            )
             for row in rows.values()
         }
         changes = Changes(known, roots=roots, scan_started_ns=began_ns)
@@ -253,7 +255,10 @@ class Ingest:
             problem = run.members.problems.get(file.path, "")
             if problem or file.kind is FileKind.ARCHIVE:
                 return Work(file, run.members.listed_ns(file.path), reason=problem)
-            return read(file, known_content, data)
+            try:
+                return read(file, known_content, data)
+            finally:
+                run.members.let_go(data)
 
         return look_ahead(work_on, run.members.with_content(files), threads=threads, ahead=ahead)
 

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,15 +91,16 @@ class _Listing:
     packed: str = ""
     entries: dict[str, _Entry] = field(default_factory=dict)
     problem: str = ""
+    _given: Counter[str] = field(default_factory=Counter)
 
     def enter(self, name: str, entry: _Entry) -> None:
         parts = [part for part in re.split(r"[/\\\0]+", name) if part not in ("", ".")]
         plain = "/".join("_" if part == ".." else part for part in parts).replace("/", os.sep) or "_"
-        given, count = plain, 1
+        given = plain
         while plain in self.entries:
             # Some archives hold a name twice; unpacking would keep the last, here each is kept.
-            count += 1
-            plain = f"{given} ({count})"
+            self._given[given] += 1
+            plain = f"{given} ({self._given[given] + 1})"
         self.entries[plain] = entry
 
 
@@ -112,9 +113,9 @@ def contents(path: str) -> Contents:
 
     Raises OSError when the file itself cannot be opened.
     """
-    members: list[Member] = []
-    problem = _gather(path, members, depth=1, left=_allowance(path))
-    return Contents(tuple(members), problem)
+    found = _Gathering(_allowance(path))
+    problem = _gather(path, found, depth=1)
+    return Contents(tuple(found.members), problem)
 
 
 def open_member(path: str) -> IO[bytes]:
@@ -173,27 +174,35 @@ class InOrder:
             file.close()
 
 
-def _gather(archive: str, members: list[Member], *, depth: int, left: int) -> str:
+@dataclass(slots=True)
+class _Gathering:
+    """The members found so far, and how many bytes more all that follow may hold."""
+
+    left: int
+    members: list[Member] = field(default_factory=list)
+
+
+def _gather(archive: str, found: _Gathering, *, depth: int) -> str:
     listing = _listing(archive)
     for name, entry in listing.entries.items():
-        left -= entry.size
-        if left < 0 or len(members) >= MAX_MEMBERS:
+        found.left -= entry.size
+        if found.left < 0 or len(found.members) >= MAX_MEMBERS:
             return "holds more than is read of an archive of this size; unpack it, and ingest the folder"
         path = f"{archive}{MEMBER}{name}"
         if not is_archive_name(name) or entry.unreadable:
-            members.append(Member(path, entry.size, entry.unreadable))
-        elif why := _gather_inner(path, entry, members, depth=depth, left=left):
-            members.append(Member(path, entry.size, why))
+            found.members.append(Member(path, entry.size, entry.unreadable))
+        elif why := _gather_inner(path, entry, found, depth=depth):
+            found.members.append(Member(path, entry.size, why))
     return listing.problem
 
 
-def _gather_inner(path: str, entry: _Entry, members: list[Member], *, depth: int, left: int) -> str:
+def _gather_inner(path: str, entry: _Entry, found: _Gathering, *, depth: int) -> str:
     if depth >= MAX_DEPTH:
         return "an archive too deep inside others; unpack the outer one, and ingest the folder"
     if entry.size > MAX_INNER_BYTES:
         return f"an archive of more than {MAX_INNER_BYTES >> 20} MB inside another; unpack the outer one"
     try:
-        return _gather(path, members, depth=depth + 1, left=left)
+        return _gather(path, found, depth=depth + 1)
     except OSError as error:
         return error.strerror or type(error).__name__
 

@@ -51,7 +51,7 @@ class KnownFile:
 
     `state` is "indexed", "failed", "duplicate", "ignored" or "offline". `checked_ns` is when its
     content was last read, in nanoseconds since 1970; 0 when that is not known, and then it is read
-    again. `sha256` may be empty for a file whose content was never read.
+    again. `sha256` may be empty for a file whose content was never read. `kind` is a `FileKind`.
     """
 
     path: str
@@ -61,6 +61,7 @@ class KnownFile:
     sha256: str
     state: str
     checked_ns: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from medsearch_desktop.errors import SourceError
@@ -54,6 +55,15 @@ def read_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
         if found:
             files[found] = None
     return [Path(file) for file in files]
+
+
+def promised_members(content: bytes, paths: Sequence[str]) -> set[str]:
+    """Return which of `paths`, relative to the folder of a DICOMDIR, its content names; told apart as above."""
+    if content[128:132] != b"DICM" or _DIRECTORY_UID not in content[132:1024]:
+        return set()
+    # A name of several parts holds no backslash, which parts them in the DICOMDIR.
+    wanted = {tuple(map(_plain, reference)) for reference in _references(content)}
+    return {path for path in paths if tuple(map(_plain, path.split(os.sep))) in wanted}  # noqa: PTH206 - no path
 
 
 def is_dicomdir_name(name: str) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pydicom
 import pytest
 from makers import write_department
 
@@ -446,6 +447,62 @@ def test_an_encrypted_member_is_a_failure(library: Library, department: Path, tm
     assert "encrypted" in summary.failures[0].reason
     assert library.ingest([drop]).failed == 0
     assert len(library.failures()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_what_a_dicomdir_inside_names_is_dicom(library: Library, tmp_path: Path, suffix: str) -> None:
+    samples = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
+    files = {
+        f"disc/{path.relative_to(samples)}".lower(): path.read_bytes()
+        for name in ("77654033", "98892001", "98892003")
+        for path in (samples / name).rglob("*")
+        if path.is_file()
+    }
+    assert len(files) == 31
+    damaged = min(files)
+    files[damaged] = b"this is no image any more"
+    files["disc/DICOMDIR"] = (samples / "DICOMDIR").read_bytes()
+    path = pack(tmp_path / f"cd{suffix}", files)
+    summary = library.ingest([path], metadata_only=True)
+    assert [failure.path for failure in summary.failures] == [f"{path}//{damaged}"]
+    assert (summary.discovered, summary.indexed) == (32, 30)
+
+
+def test_inner_archives_share_what_the_outer_one_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_BYTES", 100_000)
+    inner = pack(tmp_path / "inner.zip", {"a": bytes(40_000)}).read_bytes()
+    path = pack(tmp_path / "x.zip", {f"{number}.zip": inner for number in range(9)})
+    found = contents(str(path))
+    assert "holds more" in found.problem
+    assert sum(member.size for member in found.members if not member.problem) <= 100_000
+
+
+@pytest.mark.timeout(60)
+def test_a_name_given_a_hundred_thousand_times_takes_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    block = tarfile.TarInfo("same").tobuf()
+    path.write_bytes(block * 100_000 + bytes(1024))
+    found = contents(str(path))
+    assert len({member.path for member in found.members}) == 100_000
+
+
+def test_an_archive_known_from_before_they_were_read_is_opened(
+    library: Library, department: Path, tmp_path: Path
+) -> None:
+    path = pack_folder(tmp_path / "cd.zip", department)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    library.ingest([path], metadata_only=True)
+    gone = [name for (name,) in library._database.read("SELECT path FROM files WHERE path LIKE '%//%'")]
+    library._intake.remove(gone)
+    library._database.write("UPDATE files SET kind = 'other', state = 'ignored'", {})
+    assert library.ingest([path], metadata_only=True).indexed == 6
+
+
+def test_contents_that_wait_are_bounded(department: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsearch_desktop.source.members._MOST_HELD", 1)
+    with open_library(tmp_path / "library", create=True) as library:
+        path = pack_folder(tmp_path / "cd.tar.gz", department)
+        assert library.ingest([path], metadata_only=True).indexed == 6
 
 
 def test_a_large_member_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
