@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import BinaryIO, TypeVar, cast
 
 from medsearch_desktop.errors import MedSearchError
-from medsearch_desktop.source.sniff import open_regular, unreadable
+from medsearch_desktop.source.opening import is_member, open_regular
+from medsearch_desktop.source.sniff import unreadable
 
 # Files up to this size are read once, hashed and decoded from memory; larger ones are streamed.
 READ_WHOLE_BELOW = 64 << 20
@@ -46,6 +49,21 @@ def read_whole(path: str, *, size: int) -> bytes | None:
             return handle.read()
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+@contextmanager
+def readable(path: str, data: bytes | None = None) -> Iterator[str | BinaryIO]:
+    """Lend what the decoders read a file by: its content where that is at hand or it is in an archive, else its path.
+
+    Raises OSError.
+    """
+    if data is not None:
+        yield io.BytesIO(data)
+    elif is_member(path):
+        with open_regular(path) as file:
+            yield cast(BinaryIO, file)
+    else:
+        yield path
 
 
 def reason_of(error: MedSearchError | OSError) -> str:

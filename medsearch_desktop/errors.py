@@ -22,6 +22,7 @@
     ├── MeterError                    too little in the library to measure the match meter by
     ├── ListError                     a saved search or teaching list: a name is taken, a file is no list
     ├── NotFoundError                 no such image, report or study in this library
+    ├── StationError                  another DICOM station cannot be reached, or refuses
     ├── ServeError                    the local server cannot begin, or went away
     ├── RequestError                  a request to the local server that it cannot take
     │   └── StaleCursorError          the library has changed since the first page of an answer
@@ -139,6 +140,10 @@ class NotFoundError(MedSearchError):
 
 class ServeError(MedSearchError):
     """The local server cannot begin, or went away before it had answered."""
+
+
+class StationError(MedSearchError):
+    """Another DICOM station cannot be reached, or refuses."""
 
 
 class RequestError(MedSearchError):

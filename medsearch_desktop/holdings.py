@@ -6,19 +6,20 @@ Reads only, and from the source files only after a look that they still are what
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medsearch_desktop.conveyor import readable
 from medsearch_desktop.errors import NotFoundError, SourceError
 from medsearch_desktop.image.view import StoredFrame, picture_of_frame, stored_frame
 from medsearch_desktop.records import Assertion, Category, PlacedImage
-from medsearch_desktop.source.sniff import digest, open_regular, unreadable
+from medsearch_desktop.source.opening import is_as_recorded, open_regular, size_of
+from medsearch_desktop.source.sniff import digest, unreadable
 from medsearch_desktop.store.catalogue import Catalogue
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.marker import DATABASE
@@ -101,22 +102,22 @@ class Holdings:
         if file is None:
             raise NotFoundError("the library has no such image", item=image_id)
         try:
-            now = Path(file.path).stat()
+            unchanged = is_as_recorded(file.path, size=file.size, mtime_ns=file.mtime_ns)
         except OSError as error:
             raise SourceError(
                 f"its file cannot be read ({error.strerror})", item=image_id, remedy="Connect the drive that holds it"
             ) from error
-        if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns) and digest(file.path) != file.sha256:
+        if not unchanged and digest(file.path) != file.sha256:
             raise SourceError(
                 "its file has changed since it was indexed", item=image_id, remedy="Ingest its folder again"
             )
         return file
 
-    def open_image(self, file: ImageFile) -> tuple[FileIO, int]:
+    def open_image(self, file: ImageFile) -> tuple[IO[bytes], int]:
         """Open the file of an image for reading; return it and its size in bytes. Raises SourceError."""
         try:
             handle = open_regular(file.path)
-            return handle, os.fstat(handle.fileno()).st_size
+            return handle, size_of(handle)
         except OSError as error:
             raise unreadable(file.image_id, error) from error
 
@@ -129,7 +130,8 @@ class Holdings:
         """
         file = self.image_file(image_id)
         number = file.frame if frame is None else frame
-        return picture_of_frame(file.path, frame=number, max_pixels=self._max_pixels, window=window)
+        with readable(file.path) as source:
+            return picture_of_frame(file.path, source=source, frame=number, max_pixels=self._max_pixels, window=window)
 
     def frame_values(self, image_id: str, *, frame: int | None = None) -> StoredFrame:
         """Return the stored values of an image or of frame `frame` (from 0) of its instance.
@@ -137,7 +139,9 @@ class Holdings:
         See `image.view.stored_frame`. Raises as `image_file` and that do.
         """
         file = self.image_file(image_id)
-        return stored_frame(file.path, frame=file.frame if frame is None else frame, max_pixels=self._max_pixels)
+        number = file.frame if frame is None else frame
+        with readable(file.path) as source:
+            return stored_frame(file.path, source=source, frame=number, max_pixels=self._max_pixels)
 
     def labels(self) -> dict[str, int]:
         """Return every label that is in use and how many targets have it."""

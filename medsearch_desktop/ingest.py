@@ -8,7 +8,6 @@ so an ingest that was cut off goes on where it was when it is run again.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
+from medsearch_desktop.conveyor import look_ahead, read_whole, readable, reason_of
 from medsearch_desktop.errors import (
     DecodeError,
     LibraryError,
@@ -51,7 +50,9 @@ from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import study_hint
-from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, unreadable
+from medsearch_desktop.source.members import Members
+from medsearch_desktop.source.opening import exists, is_member, open_regular
+from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
@@ -90,9 +91,11 @@ class _Run:
 
     rows: dict[str, FileRow]
     changes: Changes
+    members: Members
     metadata_only: bool
     on_event: OnEvent | None
     stop: threading.Event
+    within: str = ""
     started: float = field(default_factory=time.monotonic)
     committed: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
@@ -170,16 +173,26 @@ class Ingest:
         self._names = ReportNames(catalogue, intake.versions.report_ids())
 
     def run(
-        self, roots: Sequence[str], *, metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+        self,
+        roots: Sequence[str],
+        *,
+        metadata_only: bool,
+        on_event: OnEvent | None,
+        stop: threading.Event,
+        within: str = "",
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
         rows = {row.path: row for row in self._catalogue.files()}
         known = {
-            row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
+            row.path: KnownFile(
+                row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns, row.kind
+            )
             for row in rows.values()
         }
-        run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event, stop)
+        changes = Changes(known, roots=roots, scan_started_ns=began_ns)
+        members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))
+        run = _Run(rows, changes, members, metadata_only, on_event, stop, within)
         pending = self._discover(run)
         run.tell("discovered")
         if metadata_only and not stop.is_set():
@@ -198,9 +211,10 @@ class Ingest:
                 self._adopt_orphans(run)
         finally:
             self._commit(run)
-        for root in filter(os.path.isdir, run.changes.online):
-            self._intake.set_root(root, online=True, scanned_ns=0 if stop.is_set() else began_ns)
-        for root in run.changes.offline:
+        # Parts of a folder that is kept current are no folders of their own.
+        for root in [within] if within else filter(os.path.isdir, run.changes.online):
+            self._intake.set_root(root, online=True, scanned_ns=0 if within or stop.is_set() else began_ns)
+        for root in () if within else run.changes.offline:
             self._intake.set_root(root, online=False)
         if run.counts["indexed"] or run.counts["updated"] or run.counts["removed"] or run.counts["failed"]:
             link_reports(self._catalogue, self._intake)
@@ -215,15 +229,22 @@ class Ingest:
             run.fail(path, reason)
 
         pending = []
-        for file in walk_all(run.changes.online, on_problem=problem):
+        for file in run.members.among(walk_all(run.changes.online, on_problem=problem), on_problem=problem):
             if run.stop.is_set():
                 break
+            if file.kind is FileKind.ARCHIVE:
+                # Behind its members. It is no file to be counted, unless something is wrong with it.
+                run.discovered += file.path in run.members.problems
+                pending.append(file)
+                continue
             run.discovered += 1
             if run.discovered % 1000 == 0:
                 run.tell("discovered")
             if (row := run.rows.get(file.path)) is not None:
                 # Given by itself now, it still belongs to the folder that it was found in.
                 file = replace(file, root=row.root)
+            elif run.within:
+                file = replace(file, root=run.within)
             verdict = run.changes.judge(file)
             state = run.rows[file.path].state if file.path in run.rows else ""
             if verdict is None or (state == METADATA and not run.metadata_only):
@@ -237,18 +258,32 @@ class Ingest:
         read = self._read_header if run.metadata_only else self._read
         known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
         ahead = 2 * threads + self._config.batch_size
-        return look_ahead(lambda file: read(file, known_content), files, threads=threads, ahead=ahead)
 
-    def _read(self, file: SourceFile, known_content: set[str]) -> Work:
+        def work_on(item: tuple[SourceFile, bytes | None]) -> Work:
+            file, data = item
+            problem = run.members.problems.get(file.path, "")
+            if problem or file.kind is FileKind.ARCHIVE:
+                return Work(file, run.members.listed_ns(file.path), reason=problem)
+            try:
+                return read(file, known_content, data)
+            finally:
+                run.members.let_go(data)
+
+        return look_ahead(work_on, run.members.with_content(files), threads=threads, ahead=ahead)
+
+    def _read(self, file: SourceFile, known_content: set[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
+            if data is None and is_member(file.path):
+                # Unpacked once, not once more for its first bytes.
+                data = read_whole(file.path, size=file.size)
             # What a DICOMDIR names is DICOM, whatever its first bytes look like.
             promised = file.kind is FileKind.DICOM
-            kind = file.kind if promised else self._kind(_head(file), file)
+            kind = file.kind if promised else self._kind(_head(file, data), file)
             file = replace(file, kind=kind)
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
-            data = read_whole(file.path, size=file.size)
+            data = read_whole(file.path, size=file.size) if data is None else data
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
             return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=reason_of(error))
@@ -263,21 +298,23 @@ class Ingest:
         return kind_of(head, size=file.size, name=file.path, config=self._config)
 
     def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        source = io.BytesIO(data) if data is not None else file.path
         hint = study_hint(file.path, file.root)
         try:
-            decoded = decode(
-                source,
-                name=file.path,
-                sha256=file.sha256,
-                max_frames=self._config.max_frames,
-                max_pixels=self._config.max_pixels,
-                study_hint=hint,
-                key_slices=self._config.key_slices,
-            )
+            with readable(file.path, data) as source:
+                decoded = decode(
+                    source,
+                    name=file.path,
+                    sha256=file.sha256,
+                    max_frames=self._config.max_frames,
+                    max_pixels=self._config.max_pixels,
+                    study_hint=hint,
+                    key_slices=self._config.key_slices,
+                )
         except NoPixelsError as error:
             # No picture, but a study, a patient and a date: what the header says can still be asked for.
-            image = replace(read_tags(file.path, name=file.path, sha256=file.sha256), pixel_error=reason_of(error))
+            with readable(file.path, data) as source:
+                tags = read_tags(source, name=file.path, sha256=file.sha256)
+            image = replace(tags, pixel_error=reason_of(error))
             # A plan or a segmentation is no picture and has not failed to be one.
             reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
             return self._read_document(file, checked_ns, data, image, reason)
@@ -299,24 +336,24 @@ class Ingest:
             ),
         )
 
-    def _read_header(self, file: SourceFile, _: set[str]) -> Work:
+    def _read_header(self, file: SourceFile, _: set[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
-            head = _head(file)
+            head = _head(file, data)
             kind = file.kind if file.kind is FileKind.DICOM else self._kind(head, file)
             file = replace(file, kind=kind)
             if kind is FileKind.REPORT:
-                return self._read_report(file, checked_ns, read_whole(file.path, size=file.size))
+                return self._read_report(file, checked_ns, data or read_whole(file.path, size=file.size))
             if kind is FileKind.OTHER:
                 return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
             if kind is FileKind.RASTER:
                 # Without a header its identifiers come from its content.
                 file = replace(file, sha256=digest(file.path))
-            image = read_tags(
-                file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
-            )
+            hint = study_hint(file.path, file.root)
+            with readable(file.path, data) as source:
+                image = read_tags(source, name=file.path, sha256=file.sha256, study_hint=hint)
             if may_hold_report(image.sop_class_uid):
-                data = read_whole(file.path, size=file.size)
+                data = data or read_whole(file.path, size=file.size)
                 # It has none to embed, which an ordinary ingest would else find out each time.
                 image = replace(image, pixel_error="the DICOM file holds a report and no pixels")
                 return self._read_document(replace(file, sha256=""), checked_ns, data, image, image.pixel_error)
@@ -349,6 +386,12 @@ class Ingest:
 
     def _settle(self, work: Work, run: _Run) -> None:
         file, row = work.file, run.rows.get(work.file.path)
+        if file.kind is FileKind.ARCHIVE:
+            # Its members first: that it is on record says that they all are.
+            self._embed(run, all_of_it=True)
+            state = FAILED if work.reason else METADATA if run.metadata_only else IGNORED
+            self._put(Outcome(file, state, work.checked_ns, reason=work.reason), "", run)
+            return
         if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
             # Still nothing to index; what it holds instead was never looked at closely.
             self._keep(work, row, run)
@@ -482,7 +525,7 @@ class Ingest:
         for removal in run.changes.finish():
             if not self._hand_over(removal.known, removal.heir, run):
                 gone.append(removal.known.path)
-            run.counts["removed"] += 1
+            run.counts["removed"] += run.rows[removal.known.path].kind != FileKind.ARCHIVE
         self._commit(run)
         images = self._catalogue.image_ids_of(gone)
         self._intake.remove(gone)
@@ -494,7 +537,7 @@ class Ingest:
         if not (run.counts["removed"] or run.counts["updated"]):
             return
         for row in self._catalogue.orphans():
-            if not Path(row.path).exists():
+            if not exists(row.path):
                 continue
             file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
             work = self._read_header(file, set()) if run.metadata_only else self._read(file, set())
@@ -518,7 +561,9 @@ def _own_report(work: Work, verdict: Verdict) -> bool:
     return (own.name, own.parent.name) != (other.name, other.parent.name)
 
 
-def _head(file: SourceFile) -> bytes:
+def _head(file: SourceFile, data: bytes | None = None) -> bytes:
+    if data is not None:
+        return data[:HEAD_BYTES]
     try:
         with open_regular(file.path) as handle:
             return handle.read(HEAD_BYTES)

@@ -60,6 +60,7 @@ from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
 from medsearch_desktop.search.visual import Nearest, nearest
+from medsearch_desktop.source.opening import container_of, exists
 from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
@@ -243,21 +244,25 @@ class Library:
         metadata_only: bool = False,
         on_event: OnEvent | None = None,
         stop: threading.Event | None = None,
+        within: str = "",
     ) -> IngestSummary:
         """Bring the library up to date with folders and files, and return what was done.
 
         Files are never written, moved or locked. May be interrupted at any moment and run again: setting
         `stop` from another thread ends it after the files in hand.
         With `metadata_only` no pixel is read: images can be found by words and fields, and by
-        likeness once an ordinary ingest has seen them. Raises SourceError for a path that is not
+        likeness once an ordinary ingest has seen them. `within` is the folder that `paths` are parts of, where
+        only what changed in it is looked at. Raises SourceError for a path that is not
         there and never was, StorageFullError, ModelMissingError where there are pixels to embed and
         the model in use has gone; single bad files are counted and listed.
         """
         with self._ingesting:
-            return self._ingest([os.fspath(path) for path in paths], metadata_only, on_event, stop or threading.Event())
+            return self._ingest(
+                [os.fspath(path) for path in paths], metadata_only, on_event, stop or threading.Event(), within
+            )
 
     def _ingest(
-        self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event
+        self, paths: Sequence[str], metadata_only: bool, on_event: OnEvent | None, stop: threading.Event, within: str
     ) -> IngestSummary:
         model_id, held = self.model_id, self._review.corrections.holding()
         ingest = Ingest(
@@ -272,7 +277,7 @@ class Library:
             corrections=held,
         )
         try:
-            summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
+            summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop, within=within)
             if metadata_only or stop.is_set():
                 return summary
             settled = self.volumes.settle(model_id, lambda: self._catch_up(on_event, stop), stop=stop)
@@ -364,9 +369,9 @@ class Library:
 
     def retry_failures(self, *, on_event: OnEvent | None = None, stop: threading.Event | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
-        paths = [failure.path for failure in self.failures() if Path(failure.path).is_file()]
+        paths = [failure.path for failure in self.failures() if Path(container_of(failure.path)).is_file()]
         self._intake.doubt(paths)
-        return self.ingest(paths, on_event=on_event, stop=stop)
+        return self.ingest(dict.fromkeys(map(container_of, paths)), on_event=on_event, stop=stop)
 
     def forget_source(self, path: str) -> int:
         """Remove the records of all files that were found in an ingested folder; return how many files.
@@ -514,7 +519,7 @@ class Library:
         """
         row = self._known(image_id)
         picture = self.thumbnails.read(image_id)
-        if picture is None and not row.pixel_error and Path(row.path).exists():
+        if picture is None and not row.pixel_error and exists(row.path):
             display = self.workbench.display(row.path, image_id=image_id)
             picture = thumbnail(display, size=self.config.thumbnail_size)
             self.thumbnails.write(image_id, picture)

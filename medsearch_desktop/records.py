@@ -20,6 +20,7 @@ class FileKind(StrEnum):
     DICOM = "dicom"
     RASTER = "raster"
     REPORT = "report"
+    ARCHIVE = "archive"
     OTHER = "other"
 
 
@@ -82,7 +83,8 @@ class LinkRule(StrEnum):
 class SourceFile:
     """One file as the disk shows it.
 
-    `path` is absolute; bytes of a name that are not UTF-8 are kept as surrogate escapes.
+    `path` is absolute; bytes of a name that are not UTF-8 are kept as surrogate escapes. A member of an
+    archive has the path that `source.opening` tells of, its own size and the archive's time.
     `sha256` is lower-case hexadecimal, empty until the content had to be read.
     """
 

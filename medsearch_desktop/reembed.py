@@ -8,24 +8,23 @@ off goes on where it was when it is begun again.
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
+from medsearch_desktop.conveyor import look_ahead, read_whole, readable, reason_of
 from medsearch_desktop.errors import DecodeError, LibraryError, SourceError
 from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import Display, to_tensor
 from medsearch_desktop.records import Failure, SwitchEvent, SwitchSummary
+from medsearch_desktop.source.opening import exists
 from medsearch_desktop.source.sniff import digest
 from medsearch_desktop.store.models import LackingFile, Models
 
@@ -146,21 +145,22 @@ class Reembedding:
     def _draw(self, file: LackingFile) -> _Drawn:
         nothing = (None,) * len(file.image_nos)
         try:
-            if not Path(file.path).exists():
+            if not exists(file.path):
                 return _Drawn(file, nothing, _OFFLINE, offline=True)
             data = read_whole(file.path, size=file.size)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
             if sha256 != file.sha256:
                 # Its vector would be of another picture than the one that the library shows.
                 return _Drawn(file, nothing, _CHANGED)
-            decoded = decode(
-                io.BytesIO(data) if data is not None else file.path,
-                name=file.path,
-                sha256=sha256,
-                max_frames=1,
-                max_pixels=self._config.max_pixels,
-                frames=frames_of(file.image_ids),
-            )
+            with readable(file.path, data) as source:
+                decoded = decode(
+                    source,
+                    name=file.path,
+                    sha256=sha256,
+                    max_frames=1,
+                    max_pixels=self._config.max_pixels,
+                    frames=frames_of(file.image_ids),
+                )
         except (SourceError, OSError) as error:
             return _Drawn(file, nothing, reason_of(error))
         except DecodeError as error:

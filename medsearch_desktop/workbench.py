@@ -6,7 +6,6 @@ Models and the language pipeline are loaded at first use and kept.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 import time
@@ -20,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
+from medsearch_desktop.conveyor import readable
 from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
 from medsearch_desktop.feeds import is_feed, read_reports
-from medsearch_desktop.image.decode import decode, frames_of
+from medsearch_desktop.image.decode import decode, frames_of, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.engines import open_encoder
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import to_tensor
-from medsearch_desktop.records import Report, SourceFile
+from medsearch_desktop.records import Image, Report, SourceFile
 from medsearch_desktop.report.entities import EntityExtractor
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.ner import load_shipped_recogniser
@@ -105,20 +105,26 @@ class Workbench:
         """What finds the code of a phrase."""
         return Linker()
 
+    def tags(self, path: str) -> Image:
+        """Return what the header of an image's file says of it. Raises DecodeError; OSError passes through."""
+        return read_tags(path, name=path)
+
     def display(self, path: str, *, image_id: str | None = None, data: bytes | None = None) -> NDArray[np.uint8]:
         """Return the 8-bit pixels of one image of a file, (H, W) or (H, W, 3): its middle frame, or `image_id`.
 
         `data` is its content where it is no file; `path` is then its name in messages.
         Raises SourceError, DecodeError.
         """
-        decoded = decode(
-            path if data is None else io.BytesIO(data),
-            name=path,
-            sha256=digest(path) if data is None else hashlib.sha256(data).hexdigest(),
-            max_frames=1,
-            max_pixels=self.config.max_pixels,
-            frames=frames_of((image_id or "",)),
-        )
+        sha256 = digest(path) if data is None else hashlib.sha256(data).hexdigest()
+        with readable(path, data) as source:
+            decoded = decode(
+                source,
+                name=path,
+                sha256=sha256,
+                max_frames=1,
+                max_pixels=self.config.max_pixels,
+                frames=frames_of((image_id or "",)),
+            )
         for image, display in zip(decoded.images, decoded.displays, strict=True):
             if image_id in (None, image.image_id) and display is not None:
                 return display

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +44,14 @@ class StoredFrame:
     at_detector: bool
 
 
-def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
+def stored_frame(path: str, *, frame: int, max_pixels: int, source: str | BinaryIO | None = None) -> StoredFrame:
     """Return the stored values of frame `frame`, from 0, of a DICOM file.
 
+    `source` is its content where it is no file on disk; `path` is then its name in messages.
     Raises UnsupportedPixelsError for colour, floats, more than 16 bits and files without a header,
     NotFoundError for a frame that is not there, DecodeError likewise as `decode`; OSError passes through.
     """
-    with opened(path, path) as file:
+    with opened(path if source is None else source, path) as file:
         if file.is_raster:
             raise UnsupportedPixelsError("it is a picture, not DICOM", item=path, remedy="Ask for the rendered frame")
         header = _header(file, max_pixels)
@@ -78,12 +80,20 @@ def stored_frame(path: str, *, frame: int, max_pixels: int) -> StoredFrame:
     )
 
 
-def picture_of_frame(path: str, *, frame: int, max_pixels: int, window: tuple[float, float] | None = None) -> bytes:
+def picture_of_frame(
+    path: str,
+    *,
+    frame: int,
+    max_pixels: int,
+    window: tuple[float, float] | None = None,
+    source: str | BinaryIO | None = None,
+) -> bytes:
     """Return a lossless 8-bit PNG of frame `frame`, from 0, of a DICOM, PNG or JPEG file.
 
     `window` is (centre, width) in the unit of the modality; without one the header's, or else the range of
-    the values, decides. Raises MedSearchError for a window that DICOM does not define or where there is
-    no header, NotFoundError for a frame that is not there, DecodeError as `decode`; OSError passes through.
+    the values, decides. `source` as for `stored_frame`. Raises MedSearchError for a window that DICOM does not
+    define or where there is no header, NotFoundError for a frame that is not there, DecodeError as `decode`;
+    OSError passes through.
     """
     asked = Window(*window) if window is not None else None
     if asked is not None and not asked.usable:
@@ -91,7 +101,7 @@ def picture_of_frame(path: str, *, frame: int, max_pixels: int, window: tuple[fl
             f"a window of width {asked.width:g} around {asked.center:g} shows nothing",
             remedy="Give finite numbers and a width of 1 or more",
         )
-    with opened(path, path) as file:
+    with opened(path if source is None else source, path) as file:
         if file.is_raster:
             if asked is not None or frame:
                 raise MedSearchError("a picture that is not DICOM has no window and one frame", item=path)

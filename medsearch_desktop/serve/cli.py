@@ -21,9 +21,12 @@ from medsearch_desktop.serve.list_commands import add_list_commands
 from medsearch_desktop.serve.mllp import add_mllp_command
 from medsearch_desktop.serve.model_use import add_commands
 from medsearch_desktop.serve.models import add_model_commands
+from medsearch_desktop.serve.receive import add_receive_command
 from medsearch_desktop.serve.regions import add_region_command
 from medsearch_desktop.serve.reports import add_report_commands
+from medsearch_desktop.serve.send import add_send_commands
 from medsearch_desktop.serve.terminology import add_terminology_commands
+from medsearch_desktop.serve.watch import add_watch_command
 
 EPILOG = """\
 a question:  effusion AND NOT pneumothorax modality:CR view:PA age:>60 date:2024-01..2024-06
@@ -111,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
 
     failures = command("failures", _failures, "list what could not be indexed, and why")
     failures.add_argument("--retry", action="store_true", help="try each of them again")
+
+    add_watch_command(commands)
+    add_receive_command(commands)
+    add_send_commands(commands)
 
     add_report_commands(commands)
     add_list_commands(commands)

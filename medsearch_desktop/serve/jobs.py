@@ -66,6 +66,7 @@ class Job:
     created: float
     dry_run: bool = False
     everything: bool = False
+    within: str = ""
     state: JobState = JobState.WAITING
     started: float = 0.0
     ended: float = 0.0
@@ -96,9 +97,10 @@ class Jobs:
         metadata_only: bool = False,
         dry_run: bool = False,
         everything: bool = False,
+        within: str = "",
     ) -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
-        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), dry_run, everything)
+        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), dry_run, everything, within)
         with self._lock:
             if self.closing.is_set():
                 raise RequestError("the server is closing")
@@ -187,7 +189,9 @@ class Jobs:
 
         match job.kind:
             case JobKind.INGEST:
-                return self._library.ingest(job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop)
+                return self._library.ingest(
+                    job.paths, metadata_only=job.metadata_only, on_event=note, stop=job.stop, within=job.within
+                )
             case JobKind.RETRY:
                 return self._library.retry_failures(on_event=note, stop=job.stop)
             case JobKind.CALIBRATE:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlencode, urlsplit
+from typing import IO, TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode, urlsplit
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError, SourceError
 from medsearch_desktop.records import (
@@ -205,12 +206,14 @@ class RemoteLibrary:
         *,
         metadata_only: bool = False,
         on_event: Callable[[IngestEvent], None] | None = None,
+        within: str = "",
     ) -> IngestSummary:
         """Ingest through the owner as `Library.ingest` does, and wait for it; cut off here, it is cancelled there."""
         # Relative paths are relative to here, not to where the owner was started.
         places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - keeps names that are not UTF-8
         return self._follow(
-            self._ask("POST", "/api/jobs", body={"paths": places, "metadata_only": metadata_only}), on_event
+            self._ask("POST", "/api/jobs", body={"paths": places, "metadata_only": metadata_only, "within": within}),
+            on_event,
         )
 
     def retry_failures(self, *, on_event: Callable[[IngestEvent], None] | None = None) -> IngestSummary:
@@ -250,6 +253,11 @@ class RemoteLibrary:
         given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
         with self._sent("GET", f"{path}?{urlencode(given)}") as response:
             receive(iter(lambda: response.read(1 << 20), b""), file)
+
+    def fetch_image(self, image_id: str, target: IO[bytes]) -> None:
+        """Write the original file of an image to `target`. Raises NotFoundError, SourceError as the owner does."""
+        with self._sent("GET", f"/api/images/{quote(image_id, safe='')}/file") as response:
+            shutil.copyfileobj(response, target)
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
         from medsearch_desktop.workbench import neither_image_nor_file

@@ -21,6 +21,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
+from medsearch_desktop.errors import RequestError
 from medsearch_desktop.serve.commands import tell_where
 
 Scope = MutableMapping[str, Any]
@@ -31,6 +32,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOGIN = "/login"
 UPLOADS = frozenset({("POST", "/api/similar"), ("POST", "/api/preview"), ("POST", "/api/teaching/import")})
+# Their bodies go to disk as they come, so that only disk and silence bound them.
+STREAMED = ("POST", "/dicomweb/studies")
+MOST_STREAMED_BYTES = 64 << 30
 # Questions and folders are short; only an image to ask by is large.
 MOST_BODY_BYTES = 1 << 20
 # A body has that long to arrive, and a second more for each MiB of its limit.
@@ -206,6 +210,8 @@ class Guard:
             await send({"type": "http.response.body"})
             return None
         self._security.check_secret(method, headers)
+        if method == STREAMED[0] and (path == STREAMED[1] or path.startswith(f"{STREAMED[1]}/")):
+            return self._streaming(receive)
         body = await self._read(method, path, headers, receive)
         sent = False
 
@@ -217,6 +223,24 @@ class Guard:
             return {"type": "http.request", "body": body, "more_body": False}
 
         return replay
+
+    def _streaming(self, receive: Receive) -> Receive:
+        """Return what hands a body on piece by piece, up to a limit and without long silences."""
+        size = 0
+
+        async def bounded() -> Message:
+            nonlocal size
+            try:
+                async with asyncio.timeout(self._security.body_seconds):
+                    message = await receive()
+            except TimeoutError as error:
+                raise RequestError("the body did not arrive in time") from error
+            size += len(message.get("body", b""))
+            if size > MOST_STREAMED_BYTES:
+                raise RequestError(f"the body is larger than {MOST_STREAMED_BYTES} bytes", remedy="Send less at once")
+            return message
+
+        return bounded
 
     async def _read(self, method: str, path: str, headers: list[tuple[str, str]], receive: Receive) -> bytes:
         most = self._security.most_body(method, path)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from medsearch_desktop.records import SourceFile
 from medsearch_desktop.source.folder import absolute_root, is_left_out
+from medsearch_desktop.source.opening import MEMBER, container_of, is_member
 from medsearch_desktop.source.sniff import unreadable
 
 # FAT counts modification times in steps of two seconds, the coarsest of any file system in use.
@@ -50,7 +51,7 @@ class KnownFile:
 
     `state` is "indexed", "failed", "duplicate", "ignored" or "offline". `checked_ns` is when its
     content was last read, in nanoseconds since 1970; 0 when that is not known, and then it is read
-    again. `sha256` may be empty for a file whose content was never read.
+    again. `sha256` may be empty for a file whose content was never read. `kind` is a `FileKind`.
     """
 
     path: str
@@ -60,6 +61,7 @@ class KnownFile:
     sha256: str
     state: str
     checked_ns: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Changes:
         # Paths whose record a MOVED verdict gave to another path.
         self._given_away: set[str] = set()
         self._blind: set[str] = set()
+        self._distrusted: set[str] = set()
         self._holders: dict[str, list[str]] = {}
         for file in known.values():
             if file.sha256:
@@ -146,6 +149,24 @@ class Changes:
         """Note that `path` could not be looked into: what was known at and below it stays known."""
         self._blind.add(path)
 
+    def distrust(self, archive: str) -> None:
+        """Note that an archive was written over: no size and time says of its members that they are unchanged."""
+        self._distrusted.add(archive)
+
+    def known(self, path: str) -> KnownFile | None:
+        """Return what was known at a path."""
+        return self._known.get(path)
+
+    def members(self, archive: str) -> list[KnownFile]:
+        """Return what was known of an archive's members, by path."""
+        prefix = archive + MEMBER
+        first = bisect_left(self._paths, prefix)
+        found = []
+        while first < len(self._paths) and self._paths[first].startswith(prefix):
+            found.append(self._known[self._paths[first]])
+            first += 1
+        return found
+
     def judge(self, file: SourceFile) -> Verdict | None:
         """Return UNCHANGED when size and time say so beyond doubt, else None: its content must be read.
 
@@ -155,6 +176,8 @@ class Changes:
         self._met.add(file.path)
         known = self._standing(file.path)
         if known is None or file.size != known.size or file.mtime_ns != known.mtime_ns:
+            return None
+        if self._distrusted and container_of(file.path) in self._distrusted:
             return None
         if file.mtime_ns > min(known.checked_ns - CLOCK_STEP_NS, self._scan_started_ns):
             return None
@@ -206,7 +229,7 @@ class Changes:
                 below_online[folder] = not online.isdisjoint(lineage) and away.isdisjoint(lineage)
             if not (below_online[folder] or path in online) or path in away:
                 continue
-            if (self._blind and not self._blind.isdisjoint(_lineage(path))) or not _is_gone(path):
+            if (self._blind and not self._blind.isdisjoint(_lineage(path))) or not self._is_gone(path):
                 continue
             root = self._known[path].root
             if root not in there:
@@ -241,14 +264,31 @@ class Changes:
         known = self._known.get(path)
         if path in self._sure or known is None:
             return True
+        container = container_of(path)
         try:
-            status = os.stat(path)
+            status = os.stat(container)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
             # There may be a file; a record is not taken from it on a guess.
             return True
-        return stat.S_ISREG(status.st_mode) and status.st_size == known.size and status.st_mtime_ns == known.mtime_ns
+        holder = self._known.get(container) if is_member(path) else known
+        # An archive whose members were not all done yet has no record that tells its size.
+        same_size = holder is None or status.st_size == holder.size
+        return stat.S_ISREG(status.st_mode) and same_size and status.st_mtime_ns == known.mtime_ns
+
+    def _is_gone(self, path: str) -> bool:
+        container = container_of(path)
+        if is_member(path) and container in self._met:
+            # Listed in this scan, and it was not among what is in there.
+            return True
+        try:
+            os.lstat(container)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
 
     def _is_there(self, root: str, *, quiet: bool = False) -> bool:
         some_known = self._any_known_below(root)
@@ -269,16 +309,6 @@ class Changes:
         prefix = root if root.endswith(os.sep) else root + os.sep
         first = bisect_left(self._paths, prefix)
         return first < len(self._paths) and self._paths[first].startswith(prefix)
-
-
-def _is_gone(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _lineage(path: str) -> Iterator[str]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from medsearch_desktop.errors import SourceError
-from medsearch_desktop.source.sniff import open_regular, unreadable
+from medsearch_desktop.source.opening import open_regular, size_of
+from medsearch_desktop.source.sniff import unreadable
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -38,8 +40,8 @@ def read_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     name = os.fspath(path)
     try:
         with open_regular(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.readall() if size <= MAX_BYTES else b""
+            size = size_of(file)
+            content = file.read() if size <= MAX_BYTES else b""
     except OSError as error:
         raise unreadable(name, error) from error
     if size > MAX_BYTES:
@@ -53,6 +55,15 @@ def read_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
         if found:
             files[found] = None
     return [Path(file) for file in files]
+
+
+def promised_members(content: bytes, paths: Sequence[str]) -> set[str]:
+    """Return which of `paths`, relative to the folder of a DICOMDIR, its content names; told apart as above."""
+    if content[128:132] != b"DICM" or _DIRECTORY_UID not in content[132:1024]:
+        return set()
+    # A name of several parts holds no backslash, which parts them in the DICOMDIR.
+    wanted = {tuple(map(_plain, reference)) for reference in _references(content)}
+    return {path for path in paths if tuple(map(_plain, path.split(os.sep))) in wanted}  # noqa: PTH206 - no path
 
 
 def is_dicomdir_name(name: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from medsearch_desktop.errors import SourceError
 from medsearch_desktop.records import FileKind, SourceFile
 from medsearch_desktop.source.dicomdir import is_dicomdir_name, read_dicomdir
+from medsearch_desktop.source.opening import is_archive_name
 from medsearch_desktop.source.sniff import os_reason
 
 Problem = Callable[[str, str], None]
@@ -47,7 +48,8 @@ def walk(root: Path | str, *, on_problem: Problem) -> Iterator[SourceFile]:
     """Yield every regular file in and below `root`, or `root` itself when it is a file.
 
     Within a folder its files come first, by name, then its sub-folders. `kind` is DICOM for a file
-    that a DICOMDIR names and OTHER for all others, whose content was not looked at. Hidden and
+    that a DICOMDIR names, ARCHIVE for one that has the name of an archive, and OTHER for all others, whose
+    content was not looked at. Hidden and
     system files, libraries of this program, pipes, sockets and devices are left out; what vanishes
     on the way is left out too. A folder, file or link that cannot be read goes to
     `on_problem(path, reason)`, `root` included, and the walk goes on.
@@ -197,6 +199,8 @@ class _Journey:
 
     def _file(self, path: str, root: str, status: os.stat_result) -> SourceFile:
         kind = FileKind.DICOM if path in self._promised else FileKind.OTHER
+        if is_archive_name(path):
+            kind = FileKind.ARCHIVE
         return SourceFile(path, root, status.st_size, status.st_mtime_ns, kind)
 
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import struct
-from io import FileIO
 
 from medsearch_desktop.errors import SourceError
 from medsearch_desktop.records import FileKind
+from medsearch_desktop.source.opening import open_regular, size_of
 
 HEAD_BYTES = 4096
 
@@ -62,7 +61,7 @@ def sniff(path: str | os.PathLike[str]) -> FileKind:
     name = os.fspath(path)
     try:
         with open_regular(name) as file:
-            size = os.fstat(file.fileno()).st_size
+            size = size_of(file)
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise unreadable(name, error) from error
@@ -128,26 +127,10 @@ def digest(path: str | os.PathLike[str]) -> str:
     name = os.fspath(path)
     try:
         with open_regular(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            # It takes any file, which its own declaration does not say.
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise unreadable(name, error) from error
-
-
-def open_regular(path: str) -> FileIO:
-    """Open a regular file for reading, unbuffered; anything else is refused without waiting on it.
-
-    Raises OSError, also for a pipe, socket or device: opening one that appeared since the folder
-    was listed must not block.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(None, "not a regular file", path)
-        return os.fdopen(descriptor, "rb", buffering=0)
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def unreadable(path: str, error: OSError | ValueError) -> SourceError:

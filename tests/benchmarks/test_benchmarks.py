@@ -16,6 +16,8 @@ from medsearch_desktop.serve.api.pages import BUILT, INDEX
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
 NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "demo")
+# What sends is dcmtk's storescu (apt-get install dcmtk).
+NAMES += ("receive",) if shutil.which("storescu") else ()
 
 pytestmark = pytest.mark.slow
 

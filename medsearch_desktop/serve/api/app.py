@@ -17,6 +17,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
+from medsearch_desktop.serve.api.dicomweb import dicomweb_routes
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
 from medsearch_desktop.serve.api.lists import list_routes
@@ -53,6 +54,7 @@ def create_app(
         await to_thread.run_sync(own.close)
 
     app = described_app(api_routes(library, security, own, front or Front()), lifespan=lifespan)
+    app.include_router(dicomweb_routes(library, own))
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
     app.add_exception_handler(MedSearchError, _told)

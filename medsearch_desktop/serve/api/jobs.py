@@ -61,6 +61,7 @@ class NewJob(BaseModel):
 
     paths: list[Place] = Field(min_length=1, max_length=100)
     metadata_only: bool = False
+    within: Place = Field(default="", description="The folder that `paths` are parts of, where only they changed")
 
 
 class SourcePath(BaseModel):
@@ -86,7 +87,10 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         known = {path for path, _, _ in library.holdings.sources()}
         for path in new.paths:
             _check_source(path, known)
-        return Json(job_json(jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only)), 202)
+        if new.within:
+            _check_source(new.within, known)
+        job = jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only, within=str(new.within))
+        return Json(job_json(job), 202)
 
     @router.get("/jobs", responses=example({"jobs": [_JOB]}, model=models.JobList))
     def all_jobs() -> Json:

@@ -1857,6 +1857,12 @@ export interface components {
              * @default false
              */
             metadata_only?: boolean;
+            /**
+             * Within
+             * @description The folder that `paths` are parts of, where only they changed
+             * @default
+             */
+            within?: string;
         };
         /**
          * NewLabel

@@ -1,0 +1,185 @@
+"""`medsearch receive` and `medsearch watch` as a user starts them: indexed, told as JSON, ended by a signal, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from makers import Film, dataset, write_department
+from pynetdicom import AE
+from servers import served
+
+from medsearch_desktop.library import open_library
+
+CR = "1.2.840.10008.5.1.4.1.1.1"
+# `MEDSEARCH_KILLS=200` runs as many as are wanted.
+KILLS = int(os.environ.get("MEDSEARCH_KILLS", "3"))
+
+# Sends until the connection breaks, and prints the identifier of each instance whose answer was 0x0000.
+SENDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from makers import Film, dataset
+from pynetdicom import AE
+ae = AE()
+ae.dimse_timeout = ae.network_timeout = 10
+ae.add_requested_context("1.2.840.10008.5.1.4.1.1.1")
+association, image = ae.associate("127.0.0.1", int(sys.argv[2])), 0
+while association.is_established:
+    image += 1
+    ds = dataset(Film(study=1 + int(sys.argv[3]), image=image, size=300))
+    try:
+        if association.send_c_store(ds).get("Status") == 0:
+            print(ds.SOPInstanceUID, flush=True)
+    except (RuntimeError, ValueError):
+        break
+"""
+
+
+class Running:
+    """A command of its own process and the lines of JSON that it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def until(self, is_so: Callable[[list[dict[str, Any]]], object], *, seconds: float = 120.0) -> None:
+        end = time.monotonic() + seconds
+        while not is_so(self.lines):
+            assert self.process.poll() is None, "it ended"
+            assert time.monotonic() < end, self.lines
+            time.sleep(0.05)
+
+    def event(self, name: str) -> dict[str, Any]:
+        self.until(lambda lines: any(line["event"] == name for line in lines))
+        return next(line for line in self.lines if line["event"] == name)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        self._thread.join(60)
+        return status
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[Running]:
+    line = [sys.executable, "-m", "medsearch_desktop", *arguments, "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(60)
+            running._thread.join(60)
+
+
+def indexed(lines: list[dict[str, Any]]) -> int:
+    return sum(line["indexed"] for line in lines if line["event"] == "batch")
+
+
+def test_what_is_sent_is_indexed_and_can_be_asked_for(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    with command("receive", "--library", str(library), "--port", "0", "--reserve", "0") as running:
+        port = running.event("listening")["port"]
+        ae = AE()
+        ae.add_requested_context(CR)
+        association = ae.associate("127.0.0.1", port)
+        assert [association.send_c_store(dataset(Film(image=n))).Status for n in (1, 2, 2)] == [0, 0, 0]
+        association.release()
+        running.until(lambda lines: indexed(lines) == 2)
+        assert running.end() == 0
+        assert running.lines[-1]["counts"]["received"] == 2
+        assert running.lines[-1]["counts"]["duplicates"] == 1
+        assert "Test^Patient" not in json.dumps(running.lines)
+    with open_library(library) as opened:
+        assert opened.search("view:PA").total == 1
+        assert [(root, files) for root, _, files in opened.holdings.sources()] == [(str(library / "received"), 2)]
+
+
+def test_a_server_that_owns_the_library_takes_what_is_received(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    with served(library) as server, server.client() as client:
+        with command("receive", "--library", str(library), "--port", "0", "--reserve", "0") as running:
+            port = running.event("listening")["port"]
+            ae = AE()
+            ae.add_requested_context(CR)
+            association = ae.associate("127.0.0.1", port)
+            assert association.send_c_store(dataset(Film())).Status == 0
+            association.release()
+            running.until(lambda lines: indexed(lines) == 1)
+            assert running.end(signal.SIGINT) == 0
+        assert client.get("/api/search", params={"q": "view:PA"}).json()["total"] == 1
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """As long as the sender was told 0x0000, the instance is in the library at the end, once."""
+    dice = random.Random(3)
+    spool, acknowledged = tmp_path / "spool", set()
+    for round_ in range(KILLS):
+        with command("receive", "--library", str(tmp_path / "library"), "--port", "0", "--spool", str(spool),
+                     "--no-ingest", "--reserve", "0") as running:  # fmt: skip
+            port = running.event("listening")["port"]
+            senders = [
+                subprocess.Popen(
+                    [sys.executable, "-c", SENDER, str(Path(__file__).parents[1]), str(port), str(round_ * 10 + n)],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                for n in range(2)
+            ]
+            # The first answer has come; a random moment after it is meant.
+            for sender in senders:
+                assert sender.stdout is not None
+                acknowledged.add(sender.stdout.readline().strip())
+            time.sleep(dice.uniform(0.0, 1.5))
+            running.process.kill()
+            for sender in senders:
+                acknowledged.update(sender.communicate(timeout=60)[0].split())
+    assert len(acknowledged) > 2 * KILLS
+    assert "" not in acknowledged
+    with open_library(tmp_path / "library", create=True) as library:
+        summary = library.ingest([spool], metadata_only=True)
+        assert summary.failed == summary.duplicates == 0
+        rows = library._database.read("SELECT sop_instance_uid FROM images")
+    assert len(rows) == len({uid for (uid,) in rows})
+    assert acknowledged <= {uid for (uid,) in rows}
+
+
+def test_a_watched_folder_is_kept_current(tmp_path: Path) -> None:
+    source, library = tmp_path / "source", tmp_path / "library"
+    write_department(source, studies=2)
+    with command("watch", str(source), "--library", str(library), "--still", "0.5") as running:
+        running.until(lambda lines: indexed(lines) == 6)
+        write_department(source, studies=1, first=3)
+        running.until(lambda lines: indexed(lines) == 9)
+        film = next(source.rglob("image1.dcm"))
+        film.rename(film.with_name("renamed.dcm"))
+        running.until(lambda lines: any(line.get("updated") for line in lines))
+        shutil.rmtree(next(source.rglob("s50000003")))
+        running.until(lambda lines: sum(line.get("removed", 0) for line in lines) == 2)
+        assert running.end() == 0
+    with open_library(library) as opened:
+        assert (opened.totals().images, opened.totals().reports) == (4, 3)
+        assert [(root, files) for root, _, files in opened.holdings.sources()] == [(str(source), 7)]
+        again = opened.ingest([source])
+        assert (again.indexed, again.updated, again.removed, again.failed) == (0, 0, 0, 0)
