@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
 from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.health import Health
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
@@ -118,6 +119,17 @@ class Library:
                 self.path / "indexes", self._models, self.catalogue, config=config, workbench=self.workbench
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
+            self.health = Health(
+                database=self._database,
+                catalogue=self.catalogue,
+                intake=self._intake,
+                thumbnails=self.thumbnails,
+                embeddings=self._embeddings,
+                fulltext=self.fulltext,
+                writing=self._ingesting,
+                refresh=self.refresh,
+                threads=config.thread_count,
+            )
             # On a full disk the indexes stay as they were, and the library readable.
             with suppress(StorageFullError):
                 self.refresh()

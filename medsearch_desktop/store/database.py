@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from medsearch_desktop.store.disk import storage_full
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 _BYTES_PATH = "bytes:"
+# What a row takes in the file, where that is much.
+_ROW_BYTES = {"vectors": 3600, "reports": 1500}
 
 Column = Sequence[Any] | np.ndarray[Any, Any]
 
@@ -57,19 +60,17 @@ class Database:
         self._write_lock = threading.RLock()
         self._local = threading.local()
         self._opening = threading.Lock()
+        self._settings = {
+            "threads": str(threads),
+            "memory_limit": f"{memory_mib}MiB",
+            # An air-gapped workstation has nowhere to fetch an extension from.
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+            "preserve_insertion_order": "false",
+        }
         with _translated(file):
-            self._connection = duckdb.connect(
-                str(file),
-                config={
-                    "threads": str(threads),
-                    "memory_limit": f"{memory_mib}MiB",
-                    # An air-gapped workstation has nowhere to fetch an extension from.
-                    "autoinstall_known_extensions": "false",
-                    "autoload_known_extensions": "false",
-                    "allow_community_extensions": "false",
-                    "preserve_insertion_order": "false",
-                },
-            )
+            self._connection = duckdb.connect(str(file), config=self._settings)
         file.chmod(0o600)
         try:
             self._migrate()
@@ -203,6 +204,63 @@ class Database:
         """Fold the write-ahead log into the database file."""
         with self._write_lock, _translated(self.file):
             self._connection.execute("CHECKPOINT")
+
+    def copy_to(self, target: Path) -> dict[str, int]:
+        """Write all tables, as of one moment, to a database in a new file; return how many rows each has.
+
+        Reading and writing go on meanwhile. The copy holds no room of rows that are gone. Whoever calls syncs it.
+        Raises StorageFullError, LibraryError; the file is then of no use.
+        """
+        alias = f"copy_{uuid.uuid4().hex}"
+        place = str(target).replace("'", "''")
+        # Beside the other statements, so that it sees one state of the tables whatever is committed meanwhile.
+        with _translated(target), self._opening:
+            cursor = self._connection.cursor()
+        with _translated(target), closing(cursor):
+            ((own,),) = cursor.execute("SELECT current_database()").fetchall()
+            cursor.execute(f"ATTACH '{place}' AS {alias}")
+            try:
+                target.chmod(0o600)
+                cursor.begin()
+                try:
+                    tables = cursor.execute(
+                        "SELECT table_name FROM duckdb_tables() WHERE database_name = $own ORDER BY 1", {"own": own}
+                    ).fetchall()
+                    counts = {
+                        table: int(cursor.execute(f'SELECT count(*) FROM "{table}"').fetchall()[0][0])
+                        for (table,) in tables
+                    }
+                    cursor.execute(f'COPY FROM DATABASE "{own}" TO {alias}')
+                    cursor.commit()
+                except BaseException:
+                    with suppress(duckdb.Error):
+                        cursor.rollback()
+                    raise
+                # A transaction of another connection holds on to all that is attached when it begins: between two of
+                # them, and not before, the log can be folded in.
+                with self._write_lock:
+                    cursor.execute(f"FORCE CHECKPOINT {alias}")
+            finally:
+                with self._write_lock, suppress(duckdb.Error):
+                    cursor.execute(f"DETACH {alias}")
+        log = target.with_name(f"{target.name}.wal")
+        if log.exists():
+            raise LibraryError("the copy could not be completed", item=str(target))
+        return counts
+
+    def reclaimable(self) -> int:
+        """Return about how many bytes the file would lose if it were written anew: free blocks, and rows that are gone.
+
+        DuckDB gives a block of rows free once all of them are gone, and counts those that are gone until then.
+        """
+        _, _, block, _, _, free, *_ = self.read("PRAGMA database_size")[0]
+        room = int(free) * int(block)
+        for table, held in self.read(
+            "SELECT table_name, estimated_size FROM duckdb_tables() WHERE database_name = current_database()"
+        ):
+            ((alive,),) = self.read(f'SELECT count(*) FROM "{table}"')
+            room += max(0, held - alive) * _ROW_BYTES.get(table, 200)
+        return room
 
     def _column_types(self, table: str) -> dict[str, str]:
         rows = self._connection.execute(

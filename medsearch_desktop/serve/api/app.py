@@ -16,6 +16,7 @@ from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
+from medsearch_desktop.serve.api.health import health_routes
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
@@ -60,6 +61,7 @@ def create_app(library: Library, security: Security, jobs: Jobs | None = None, *
     api.include_router(image_routes(library))
     api.include_router(job_routes(library, own))
     api.include_router(status_routes(library, security))
+    api.include_router(health_routes(library, own.closing))
     app.include_router(api)
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
