@@ -613,6 +613,9 @@ class Library:
     def _refresh_fulltext(self) -> None:
         # One at a time: of two, the one that looked first might write last, and the watermark would go back.
         with self._teaching:
+            if self.fulltext.watermark > self.catalogue.last_change():
+                # It is of another state of the database: one that was put back by hand.
+                self.fulltext.reset()
             if self.fulltext.watermark == 0:
                 last = self.catalogue.last_change()
                 if last:

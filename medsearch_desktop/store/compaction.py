@@ -63,7 +63,7 @@ def compact(library: Path, *, always: bool = True) -> Compaction:
             part.unlink(missing_ok=True)
         try:
             rows = database.copy_to(part)
-            copy = Database(part)
+            copy = Database(part, migrate=False)
             try:
                 held = {table: int(copy.read(f'SELECT count(*) FROM "{table}"')[0][0]) for table in rows}
             finally:

@@ -21,7 +21,7 @@ import duckdb
 import numpy as np
 
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError
-from medsearch_desktop.store.disk import storage_full
+from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 _BYTES_PATH = "bytes:"
@@ -50,12 +50,13 @@ def disk_path(stored: str) -> str:
 class Database:
     """The tables of a library.
 
-    `file` is created when it is missing. `memory_mib` bounds DuckDB's own buffers.
+    `file` is created when it is missing, and brought up to date unless `migrate` is false: what it was before is kept
+    beside it until it was opened once more. `memory_mib` bounds DuckDB's own buffers.
     Raises LibraryLockedError when another process owns it, LibraryFormatError when it is of a
     newer release or damaged, StorageFullError when there is no room.
     """
 
-    def __init__(self, file: Path, *, threads: int = 2, memory_mib: int = 512) -> None:
+    def __init__(self, file: Path, *, threads: int = 2, memory_mib: int = 512, migrate: bool = True) -> None:
         self.file = file
         self._write_lock = threading.RLock()
         self._local = threading.local()
@@ -73,7 +74,8 @@ class Database:
             self._connection = duckdb.connect(str(file), config=self._settings)
         file.chmod(0o600)
         try:
-            self._migrate()
+            if migrate:
+                self._migrate()
         except BaseException:
             self._connection.close()
             raise
@@ -286,11 +288,30 @@ class Database:
                 item=str(self.file),
                 remedy="Install the release that wrote it, or a later one",
             )
-        for number, sql in migrations.items():
-            if number not in done:
-                with self.transaction():
-                    self._connection.execute(sql)
-                    self._connection.execute("INSERT INTO migrations VALUES ($number)", {"number": number})
+        pending = sorted(set(migrations) - done)
+        if pending and done:
+            self._keep(self.file.with_name(f"{self.file.name}.before-{pending[0]}"))
+        for number in pending:
+            with self.transaction():
+                self._connection.execute(migrations[number])
+                self._connection.execute("INSERT INTO migrations VALUES ($number)", {"number": number})
+        if not pending:
+            # It was opened after the last change of its tables: what was before that has served its time.
+            for kept in self.file.parent.glob(f"{self.file.name}.before-*"):
+                kept.unlink(missing_ok=True)
+
+    def _keep(self, kept: Path) -> None:
+        """Write what the tables are before they are changed to a file beside them, once."""
+        if kept.exists():
+            return
+        part = kept.with_name(f"{kept.name}.part")
+        with writing_to(self.file.parent):
+            part.unlink(missing_ok=True)
+            self.copy_to(part)
+            with part.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            part.replace(kept)
+            sync_folder(self.file.parent)
 
 
 def _migrations() -> dict[int, str]:
