@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, reason_of
+from medsearch_desktop.conveyor import read_whole, reason_of
 from medsearch_desktop.errors import DecodeError, LibraryError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import thumbnail, to_tensor
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Correction,
     Failure,
@@ -41,7 +42,7 @@ from medsearch_desktop.records import (
 from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.formats import read_text
 from medsearch_desktop.report.reader import ReportReader
-from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
+from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint
 from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, sniff_bytes, unreadable
@@ -61,13 +62,15 @@ OnEvent = Callable[[IngestEvent], None]
 class Work:
     """What a worker made of one file, before the model and the database have seen it.
 
-    `drawn` is false when the content was known already and nothing was decoded.
+    `drawn` is false when the content was known already and nothing was decoded, `unread` is true when the disk did
+    not give the content.
     """
 
     file: SourceFile
     checked_ns: int
     drawn: bool = True
     reason: str = ""
+    unread: bool = False
     images: tuple[Image, ...] = ()
     thumbnails: tuple[bytes | None, ...] = ()
     tensors: tuple[NDArray[np.float32] | None, ...] = ()
@@ -146,6 +149,7 @@ class Ingest:
         model: Callable[[], ModelSpec],
         encoder: Callable[[], ImageEncoder],
         reader: Callable[[], ReportReader],
+        quarantine: Quarantine,
         corrections: Mapping[str, Sequence[Correction]] | None = None,
     ) -> None:
         self._catalogue = catalogue
@@ -156,6 +160,7 @@ class Ingest:
         self._model = model
         self._encoder = encoder
         self._reader = reader
+        self._quarantine = quarantine
         self._corrections = corrections or {}
         self._report_ids = catalogue.report_paths()
         self._taken = set(self._report_ids.values())
@@ -189,6 +194,7 @@ class Ingest:
                 self._adopt_orphans(run)
         finally:
             self._commit(run)
+            self._quarantine.settle()
         for root in filter(os.path.isdir, run.changes.online):
             self._intake.set_root(root, online=True, scanned_ns=0 if stop.is_set() else began_ns)
         for root in run.changes.offline:
@@ -228,7 +234,9 @@ class Ingest:
         read = self._read_header if run.metadata_only else self._read
         known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
         ahead = 2 * threads + self._config.batch_size
-        return look_ahead(lambda file: read(file, known_content), files, threads=threads, ahead=ahead)
+        return self._quarantine.look_ahead(
+            lambda file: read(file, known_content), files, refuse=_refused, threads=threads, ahead=ahead
+        )
 
     def _read(self, file: SourceFile, known_content: set[str]) -> Work:
         checked_ns = time.time_ns()
@@ -242,7 +250,7 @@ class Ingest:
             data = read_whole(file.path, size=file.size)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
-            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=reason_of(error))
+            return _unread(file, error)
         file = replace(file, sha256=sha256)
         if kind is FileKind.REPORT:
             return self._read_report(file, checked_ns, data)
@@ -300,7 +308,9 @@ class Ingest:
             image = read_tags(
                 file.path, name=file.path, sha256=file.sha256, study_hint=study_hint(file.path, file.root)
             )
-        except (SourceError, DecodeError) as error:
+        except SourceError as error:
+            return _unread(file, error)
+        except DecodeError as error:
             return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
 
@@ -314,6 +324,10 @@ class Ingest:
 
     def _settle(self, work: Work, run: _Run) -> None:
         file, row = work.file, run.rows.get(work.file.path)
+        if work.unread and row is not None:
+            # A drive that went away or a bad sector says nothing of what is known: it is tried again next time.
+            run.fail(file.path, work.reason)
+            return
         if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
             # Still nothing to index; what it holds instead was never looked at closely.
             self._keep(work, row, run)
@@ -492,6 +506,16 @@ def link_reports(catalogue: Catalogue, intake: Intake) -> int:
             links.append((report_id, *found))
     intake.link_reports(links)
     return len(links)
+
+
+def _refused(file: SourceFile, reason: str) -> Work:
+    # As if it had been read long after it was written: another time its size and time are enough to know it by.
+    return Work(file, max(time.time_ns(), file.mtime_ns + CLOCK_STEP_NS), reason=reason)
+
+
+def _unread(file: SourceFile, error: SourceError) -> Work:
+    # When it was read is not known, and so its size and time do not keep it from being tried again.
+    return Work(replace(file, kind=FileKind.OTHER), 0, reason=reason_of(error), unread=True)
 
 
 def _own_report(work: Work, verdict: Verdict) -> bool:

@@ -28,6 +28,7 @@ from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Assertion,
     Bucket,
@@ -267,6 +268,7 @@ class Library:
             encoder=lambda: self._embeddings.encoder(model_id),
             reader=lambda: self.workbench.reader,
             corrections=held,
+            quarantine=Quarantine(self.path),
         )
         try:
             summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)

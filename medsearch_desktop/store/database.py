@@ -61,17 +61,19 @@ class Database:
         self._write_lock = threading.RLock()
         self._local = threading.local()
         self._opening = threading.Lock()
-        self._settings = {
-            "threads": str(threads),
-            "memory_limit": f"{memory_mib}MiB",
-            # An air-gapped workstation has nowhere to fetch an extension from.
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "allow_community_extensions": "false",
-            "preserve_insertion_order": "false",
-        }
         with _translated(file):
-            self._connection = duckdb.connect(str(file), config=self._settings)
+            self._connection = duckdb.connect(
+                str(file),
+                config={
+                    "threads": str(threads),
+                    "memory_limit": f"{memory_mib}MiB",
+                    # An air-gapped workstation has nowhere to fetch an extension from.
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                    "allow_community_extensions": "false",
+                    "preserve_insertion_order": "false",
+                },
+            )
         file.chmod(0o600)
         try:
             if migrate:
