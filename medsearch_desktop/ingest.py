@@ -13,8 +13,9 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,13 @@ from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import ImageRow, StudyDirectory, report_keys, study_hint
+from medsearch_desktop.source.known import Contents, FileTable, FileView
 from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, open_regular, sniff_bytes, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
+
+_columns = attrgetter(*FileRow.__dataclass_fields__)
 
 # A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
 FILES_PER_COMMIT = 64
@@ -81,7 +85,7 @@ class Work:
 class _Run:
     """The state of one ingest."""
 
-    rows: dict[str, FileRow]
+    rows: FileView[FileRow]
     changes: Changes
     metadata_only: bool
     on_event: OnEvent | None
@@ -170,11 +174,8 @@ class Ingest:
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
-        rows = {row.path: row for row in self._catalogue.files()}
-        known = {
-            row.path: KnownFile(row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns)
-            for row in rows.values()
-        }
+        table = FileTable(map(_columns, self._catalogue.files()))
+        rows, known = table.view(FileRow), table.view(_known)
         run = _Run(rows, Changes(known, roots=roots, scan_started_ns=began_ns), metadata_only, on_event, stop)
         pending = self._discover(run)
         run.tell("discovered")
@@ -232,13 +233,18 @@ class Ingest:
     def _read_ahead(self, files: Sequence[SourceFile], run: _Run) -> Iterator[Work]:
         threads = self._config.thread_count
         read = self._read_header if run.metadata_only else self._read
-        known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
+        known_content = Contents(run.rows.table, but=METADATA)
         ahead = 2 * threads + self._config.batch_size
         return self._quarantine.look_ahead(
-            lambda file: read(file, known_content), files, refuse=_refused, threads=threads, ahead=ahead
+            lambda file: read(file, known_content),
+            files,
+            path_of=lambda file: file.path,
+            refuse=_refused,
+            threads=threads,
+            ahead=ahead,
         )
 
-    def _read(self, file: SourceFile, known_content: set[str]) -> Work:
+    def _read(self, file: SourceFile, known_content: Container[str]) -> Work:
         checked_ns = time.time_ns()
         try:
             # What a DICOMDIR names is DICOM, whatever its first bytes look like.
@@ -292,7 +298,7 @@ class Ingest:
             ),
         )
 
-    def _read_header(self, file: SourceFile, _: set[str]) -> Work:
+    def _read_header(self, file: SourceFile, _: Container[str]) -> Work:
         checked_ns = time.time_ns()
         try:
             head = _head(file)
@@ -506,6 +512,20 @@ def link_reports(catalogue: Catalogue, intake: Intake) -> int:
             links.append((report_id, *found))
     intake.link_reports(links)
     return len(links)
+
+
+def _known(
+    path: str,
+    root: str,
+    size: int,
+    mtime_ns: int,
+    sha256: str,
+    _: str,
+    state: str,
+    checked_ns: int,
+    held_by: str,  # noqa: ARG001
+) -> KnownFile:
+    return KnownFile(path, root, size, mtime_ns, sha256, state, checked_ns)
 
 
 def _refused(file: SourceFile, reason: str) -> Work:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from medsearch_desktop.conveyor import look_ahead
 from medsearch_desktop.store.database import disk_path, stored_path
@@ -25,12 +26,7 @@ REASON = "ended the program twice while it was read, and is left out. `medsearch
 _SLOT_BYTES = 8192
 
 
-class _WithPath(Protocol):
-    @property
-    def path(self) -> str: ...
-
-
-Item = TypeVar("Item", bound=_WithPath)
+Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
@@ -56,36 +52,37 @@ class Quarantine:
     def look_ahead(
         self,
         make: Callable[[Item], Made],
-        items: Sequence[Item],
+        items: Iterable[Item],
         *,
+        path_of: Callable[[Item], str],
         refuse: Callable[[Item, str], Made],
         threads: int,
         ahead: int,
     ) -> Iterator[Made]:
-        """Yield `make(item)` of each as `conveyor.look_ahead` does, those that a process died with first and alone.
+        """Yield `make(item)` of each as `conveyor.look_ahead` does; what a process died with while nothing else runs.
 
         `refuse(item, reason)` stands for what is left out.
         """
 
         def held(item: Item) -> Made:
-            if self._deaths.get(item.path, 0) >= DEATHS:
-                self._refused.add(item.path)
+            path = path_of(item)
+            if self._deaths.get(path, 0) >= DEATHS:
+                self._refused.add(path)
                 return refuse(item, REASON)
-            with self._holding(item.path):
-                return make(item)
+            with self._holding(path):
+                made = make(item)
+            if path in self._deaths:
+                # Alone, and nothing happened: it was somebody else.
+                del self._deaths[path]
+                self._write_suspects()
+            return made
 
         self._begin(threads)
         try:
-            suspects = [item for item in items if item.path in self._deaths] if self._deaths else []
-            if suspects:
-                for item, made in zip(suspects, look_ahead(held, suspects, threads=1, ahead=1), strict=True):
-                    if item.path not in self._refused:
-                        del self._deaths[item.path]
-                        self._write_suspects()
-                    yield made
-                done = {item.path for item in suspects}
-                items = [item for item in items if item.path not in done]
-            yield from look_ahead(held, items, threads=threads, ahead=ahead)
+            # Each run of items is through before the next begins.
+            for suspect, run in groupby(items, key=lambda item: path_of(item) in self._deaths):
+                many = (1, 1) if suspect else (threads, ahead)
+                yield from look_ahead(held, run, threads=many[0], ahead=many[1])
         finally:
             self._close()
 

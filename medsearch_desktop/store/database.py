@@ -301,6 +301,9 @@ class Database:
             # It was opened after the last change of its tables: what was before that has served its time.
             for kept in self.file.parent.glob(f"{self.file.name}.before-*"):
                 kept.unlink(missing_ok=True)
+        for left in self.file.parent.glob(f"{self.file.name}.compact*"):
+            # Of a compaction that was cut off.
+            left.unlink(missing_ok=True)
 
     def _keep(self, kept: Path) -> None:
         """Write what the tables are before they are changed to a file beside them, once."""

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
-NAMES = ("help", "text", "ingest", "headers", "visual", "open", "demo")
+NAMES = ("help", "text", "ingest", "headers", "visual", "open", "scale", "demo")
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +90,14 @@ def test_first_answers_and_searches_were_measured_in_a_library_of_the_size_asked
     assert result["searches"]["reports"] == 1300
     assert result["searches"]["images"] == 3000
     assert result["searches"]["median_total"] > 0
+
+
+def test_a_library_is_measured_at_each_size_and_sound(found: dict[str, Any]) -> None:
+    small, large = found["scale"]["result"]["sizes"]
+    assert (small["images"], small["graph"], large["images"], large["graph"]) == (300, 0, 2000, 2000)
+    assert small["recall"] == 1.0
+    assert large["recall"] >= 0.98
+    assert small["faults"] == large["faults"] == 0
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -22,6 +22,9 @@ from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.records import IngestEvent
 from medsearch_desktop.source import sniff
 
+# More than are committed at once.
+STUDIES = 40
+
 
 def may_mount() -> str:
     """Return why no file system can be mounted here, or an empty text."""
@@ -49,6 +52,12 @@ def counts(library: Library) -> tuple[int, int, int]:
     return totals.images, totals.vectors, totals.reports
 
 
+def fill(library: Library, source: Path) -> None:
+    for step in range(20):
+        write_department(source / f"more{step}", studies=20, first=100 + 20 * step, size=64)
+        library.ingest([source])
+
+
 @needs_mount
 @pytest.mark.slow
 def test_a_library_on_a_full_disk_is_readable_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
@@ -56,9 +65,7 @@ def test_a_library_on_a_full_disk_is_readable_and_goes_on_when_there_is_room(tmp
     with mounted(disk, size="6m"):
         with open_library(disk / "library", create=True) as library:
             with pytest.raises(StorageFullError, match="no space is left"):
-                for step in range(20):
-                    write_department(source / f"more{step}", studies=20, first=100 + 20 * step, size=64)
-                    library.ingest([source])
+                fill(library, source)
             had = counts(library)
         assert had[0] > 0
         with open_library(disk / "library") as library:
@@ -82,7 +89,7 @@ def test_a_library_on_a_full_disk_is_readable_and_goes_on_when_there_is_room(tmp
 @needs_mount
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path, known: bool) -> None:
-    kept = write_department(tmp_path / "kept", studies=12, size=64)
+    kept = write_department(tmp_path / "kept", studies=STUDIES, size=32)
     if known:
         # In doubt, so that each file is read again although it is known.
         future = time.time() + 86_400
@@ -111,7 +118,7 @@ def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path
         assert summary.removed == 0
         assert summary.failed > 0
         if known:
-            assert counts(library) == (24, 24, 12)
+            assert counts(library) == (2 * STUDIES, 2 * STUDIES, STUDIES)
         offline = library.ingest([drive])
         assert offline.offline == (str(drive),)
         assert offline.removed == 0
@@ -119,7 +126,7 @@ def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path
         try:
             # Without being asked to: what could not be read then is read now.
             library.ingest([drive])
-            assert counts(library) == (24, 24, 12)
+            assert counts(library) == (2 * STUDIES, 2 * STUDIES, STUDIES)
             assert library.failures() == []
             assert library.health.verify(files=True).ok
         finally:

@@ -112,7 +112,7 @@ def test_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
         assert report.ok, report.as_json()
         check(library)
         survived = contents(library)
-        assert not [name for name in os.listdir(path) if name.endswith((".part", ".compact"))]
+        assert not [left for left in path.iterdir() if left.suffix in (".part", ".compact")]
     with open_library(tmp_path / "fresh", create=True) as library:
         library.ingest([source])
         expected = contents(library)

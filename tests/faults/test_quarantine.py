@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from makers import write_department
 
 from medsearch_desktop.library import open_library
 from medsearch_desktop.quarantine import IN_HAND, REASON, SUSPECTS, Quarantine
+from medsearch_desktop.store.database import stored_path
 
 # The program as it is, but for a decoder that crashes with one file as a codec written in C does.
 CHILD = """
@@ -69,35 +69,54 @@ def test_a_file_that_ends_the_program_is_left_out_after_two_tries(tmp_path: Path
         assert contents(library) == survived
 
 
-@dataclass(frozen=True)
-class Named:
-    path: str
+def through(quarantine: Quarantine, make, names: list[str], *, threads: int = 2):
+    return quarantine.look_ahead(
+        make, iter(names), path_of=str, refuse=lambda name, why: why, threads=threads, ahead=2 * threads
+    )
+
+
+def left_behind(folder: Path, names: list[str]) -> None:
+    """As if the process had ended with these in hand."""
+    book = Quarantine(folder)
+    running = through(book, lambda name: name, ["first"], threads=len(names))
+    next(running)
+    for slot, name in enumerate(names):
+        stored = stored_path(name).encode()
+        book._put(slot, len(stored).to_bytes(4, "little") + stored)
+    left = (folder / IN_HAND).read_bytes()
+    running.close()
+    (folder / IN_HAND).write_bytes(left)
 
 
 def test_who_was_beside_it_is_cleared_and_names_may_be_anything(tmp_path: Path) -> None:
-    names = [Named("/a/plain.dcm"), Named("/a/b\udcff\udcfe.dcm"), Named("/a/" + "x" * 9000), Named("/a/é\n.dcm")]
-    first = Quarantine(tmp_path)
-    running = first.look_ahead(lambda item: item.path, names, refuse=lambda item, why: "", threads=2, ahead=2)
-    next(running)
-    # As if the process had ended here with two of them in hand.
-    for slot, item in enumerate((names[1], names[3])):
-        name = item.path.encode("utf-8", "surrogateescape") if slot else b"bytes:/a/b%FF%FE.dcm"
-        first._put(slot, len(name).to_bytes(4, "little") + name)
-    left = (tmp_path / IN_HAND).read_bytes()
-    running.close()
-    (tmp_path / IN_HAND).write_bytes(left)
-    order = []
-    second = Quarantine(tmp_path)
-    list(second.look_ahead(lambda item: order.append(item), names, refuse=lambda item, why: None, threads=2, ahead=4))
-    assert order[:2] == [names[1], names[3]]
-    assert set(order) == set(names)
+    names = ["/a/plain.dcm", "/a/b\udcff\udcfe.dcm", "/a/" + "x" * 9000, "/a/é\n.dcm", "/a/last.dcm"]
+    left_behind(tmp_path, [names[1], names[3]])
+    at_once: set[str] = set()
+    beside: dict[str, set[str]] = {}
+
+    def make(name: str) -> str:
+        at_once.add(name)
+        time.sleep(0.02)
+        beside[name] = set(at_once)
+        at_once.discard(name)
+        return name
+
+    assert list(through(Quarantine(tmp_path), make, names)) == names
+    assert beside[names[1]] == {names[1]}
+    assert beside[names[3]] == {names[3]}
     assert list(tmp_path.iterdir()) == []
+    # Two deaths, and it is left out; the others are not.
+    left_behind(tmp_path, [names[0]])
+    running = through(Quarantine(tmp_path), lambda name: name, names[1:])
+    next(running)
+    running.close()
+    left_behind_again = json.loads((tmp_path / SUSPECTS).read_text())
+    assert left_behind_again == {names[0]: 1}
+    left_behind(tmp_path, [names[0]])
+    assert list(through(Quarantine(tmp_path), lambda name: name, names)) == [REASON, *names[1:]]
 
 
 def test_damaged_books_are_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / IN_HAND).write_bytes(b"\xff" * 20_000)
     (tmp_path / SUSPECTS).write_text("[1, 2")
-    made = Quarantine(tmp_path).look_ahead(
-        lambda item: item.path, [Named("/a")], refuse=lambda item, why: why, threads=1, ahead=1
-    )
-    assert list(made) == ["/a"]
+    assert list(through(Quarantine(tmp_path), lambda name: name, ["/a"])) == ["/a"]
