@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import read_whole, reason_of
+from medsearch_desktop.courtesy import Courtesy
 from medsearch_desktop.errors import DecodeError, LibraryError, NoPixelsError, ReportError, SourceError
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
@@ -236,7 +237,7 @@ class Ingest:
         known_content = Contents(run.rows.table, but=METADATA)
         ahead = 2 * threads + self._config.batch_size
         return self._quarantine.look_ahead(
-            lambda file: read(file, known_content),
+            Courtesy(self._config, run.stop).through(lambda file: read(file, known_content)),
             files,
             path_of=lambda file: file.path,
             refuse=_refused,

@@ -28,6 +28,7 @@ from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
+from medsearch_desktop.log import Log
 from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Assertion,
@@ -103,6 +104,7 @@ class Library:
             find_model(config.model)
         prepare_folder(self.path, create=create)
         self.workbench = Workbench(config)
+        self.log = Log(self.path)
         self._ingesting = threading.Lock()
         self._teaching = threading.Lock()
         self._database = Database(self.path / DATABASE, threads=config.thread_count)
@@ -150,6 +152,7 @@ class Library:
         """Let go of the library, so that another process may open it; a switch that is under way ends here."""
         self._embeddings.close()
         self._database.close()
+        self.log.close()
 
     @property
     def model_id(self) -> str:
@@ -270,11 +273,16 @@ class Library:
             corrections=held,
             quarantine=Quarantine(self.path),
         )
+        self.log.note("ingest began", paths=len(paths), metadata_only=metadata_only)
         try:
             summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop)
+            self.log.note("ingest ended", **summary.as_json())
             if metadata_only or stop.is_set():
                 return summary
             return replace(summary, caught_up=self._catch_up(on_event, stop), stopped=stop.is_set())
+        except BaseException as error:
+            self.log.note(f"ingest broke off: {type(error).__name__}")
+            raise
         finally:
             # Corrections that were made meanwhile, of reports that may have been read anew without them.
             now = self._review.corrections.holding()
