@@ -15,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint ui ui-check bench export train train-ner bench-retrieval bench-language clean
+.PHONY: help install demo test faults check lint ui ui-check bench export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ demo: install $(if $(SCREEN),$(DESKTOP_STAMP)) ## build the demo library, ask it
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest
+
+faults: install ## kill it 200 times, stop it, fill its disk, pull its drive (an hour; some of it needs root)
+	MEDSEARCH_FAULTS=200 $(BIN)/python -m pytest tests/faults
 
 lint: install
 	$(BIN)/ruff check .

@@ -18,7 +18,8 @@ from medsearch_desktop.store.database import Database, disk_path, stored_path
 
 READ_AGAIN = "UPDATE files SET mtime_ns = -1, sha256 = '' WHERE path IN ({broken})"
 _RECORDLESS = (
-    "SELECT path FROM files WHERE state IN ('indexed', 'metadata') AND path NOT IN (SELECT path FROM images)"
+    "SELECT path FROM files WHERE state IN ('indexed', 'metadata') AND kind != 'archive'"
+    " AND path NOT IN (SELECT path FROM images)"
     " AND path NOT IN (SELECT path FROM reports)"
 )
 _EMPTY_STUDIES = (

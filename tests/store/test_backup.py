@@ -228,3 +228,19 @@ def test_compaction_needs_room_for_a_copy(library: Path, monkeypatch: pytest.Mon
     with pytest.raises(LibraryError, match="no room for a second copy"):
         compact(library)
     assert len(contents(library)["numbers"]) == 1200
+
+
+def test_who_opens_the_new_file_at_once_keeps_what_he_writes(library: Path) -> None:
+    """What lets go of the old file must not take the log of the new one along."""
+    database = Database(library / DATABASE)
+    database.checkpoint()
+    database.copy_to(library / "new")
+    (library / "new").replace(library / DATABASE)
+    code = (
+        "import os, sys; from pathlib import Path; from medsearch_desktop.store.database import Database;"
+        " Database(Path(sys.argv[1])).write(\"INSERT INTO labels VALUES ('study', 'new', 'kept')\"); os._exit(9)"
+    )
+    child = subprocess.run([sys.executable, "-c", code, str(library / DATABASE)], check=False)
+    assert child.returncode == 9
+    database.close()
+    assert ("study", "new", "kept") in contents(library)["labels"]
