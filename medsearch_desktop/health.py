@@ -344,13 +344,22 @@ class Health:
                     return
                 yield row
 
+        def confirmed() -> Iterator[tuple[FileRow, tuple[str, str, str]]]:
+            # Without what an ingest has taken up in the meantime.
+            still = self._audit.unchanged([row for row, _ in doubtful])
+            yield from (each for each in doubtful if each[0].path in still)
+            doubtful.clear()
+
+        doubtful: list[tuple[FileRow, tuple[str, str, str]]] = []
         for row, problem in look_ahead(look, until_stopped(), threads=self._threads, ahead=4 * self._threads):
             report.checked["files"] += 1
             if report.checked["files"] % _FILES_PER_EVENT == 0:
                 tell("files", report.checked["files"], total)
-            if problem is not None and self._audit.still_says(row):
-                # Not one that an ingest has taken up in the meantime.
-                yield row, problem
+            if problem is not None:
+                doubtful.append((row, problem))
+            if len(doubtful) >= _FILES_PER_EVENT:
+                yield from confirmed()
+        yield from confirmed()
 
 
 def _is_there(root: str) -> bool:

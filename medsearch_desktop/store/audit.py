@@ -6,7 +6,7 @@ file is dropped and its file read again at the next ingest; labels and correctio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,12 +183,14 @@ class Audit:
         """Return the numbers of the images that have a vector of a model, in ascending order."""
         return self._column("SELECT image_no AS no FROM vectors WHERE model_id = $model ORDER BY 1", model=model_id)
 
-    def still_says(self, row: FileRow) -> bool:
-        """Return whether a file's row is still the one that was read before."""
-        rows = self._database.read(
-            "SELECT size, mtime_ns, sha256, state FROM files WHERE path = $path", {"path": stored_path(row.path)}
+    def unchanged(self, rows: Sequence[FileRow]) -> set[str]:
+        """Return the paths of those rows which are still as they were read before."""
+        now = self._database.read(
+            "SELECT path, size, mtime_ns, sha256, state FROM files WHERE path IN (SELECT unnest($paths))",
+            {"paths": [stored_path(row.path) for row in rows]},
         )
-        return rows == [(row.size, row.mtime_ns, row.sha256, row.state)]
+        held = {disk_path(path): tuple(rest) for path, *rest in now}
+        return {row.path for row in rows if held.get(row.path) == (row.size, row.mtime_ns, row.sha256, row.state)}
 
     def _column(self, sql: str, **parameters: Any) -> NDArray[np.int64]:
         return np.asarray(self._database.read_arrays(sql, parameters)["no"], dtype=np.int64)

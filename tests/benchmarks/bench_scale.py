@@ -26,7 +26,7 @@ from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.intake import Intake, Outcome
 from tests.benchmarks.bench_text import documents, questions
-from tests.benchmarks.corpus import image_outcome, report_outcome, vectors, write_headers
+from tests.benchmarks.corpus import ROOT, image_outcome, report_outcome, vectors, write_headers
 
 PER_STUDY = 4
 BATCH, STEP = 4096, 100_000
@@ -152,11 +152,12 @@ def _asked(path: Path, images: int, queries: int, headers: Path, settings: dict[
     try:
         found = _answers(library, queries)
         found["open_s"] = round(opened, 3)
+        # The files of these records were never there: to the library their folder is away.
+        library._intake.set_root(ROOT, online=False)
         started = time.perf_counter()
         report = library.health.verify()
         found["verify_s"] = round(time.perf_counter() - started, 2)
-        # The files of these records were never there.
-        found["faults"] = sum(count for kind, count in report.kinds.items() if kind != "file-gone")
+        found["faults"] = sum(report.kinds.values())
         found["bytes_per_image"] = _disk(path, images)
         started = time.perf_counter()
         summary = library.ingest([headers], metadata_only=True)
