@@ -530,8 +530,10 @@ def _known(
 
 
 def _refused(file: SourceFile, reason: str) -> Work:
-    # As if it had been read long after it was written: another time its size and time are enough to know it by.
-    return Work(file, max(time.time_ns(), file.mtime_ns + CLOCK_STEP_NS), reason=reason)
+    # As if it had been read long after it was written: another time its size and time are enough to know it by. What
+    # ends the program is something that is decoded, whatever stood in its place before.
+    checked_ns = max(time.time_ns(), file.mtime_ns + CLOCK_STEP_NS)
+    return Work(replace(file, kind=FileKind.DICOM), checked_ns, reason=reason)
 
 
 def _unread(file: SourceFile, error: SourceError) -> Work:

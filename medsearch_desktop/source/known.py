@@ -29,7 +29,7 @@ class FileTable:
     def __init__(self, rows: Iterable[Row]) -> None:
         self._numbers = [array("q") for _ in range(3)]
         self._words: dict[str, int] = {}
-        self._word_columns = [array("L") for _ in range(4)]
+        self._word_columns = [array("I") for _ in range(4)]
         self._digests = bytearray()
         # Digests that are none of SHA-256, by row; "" is not among them.
         self._odd: dict[int, str] = {}
@@ -132,7 +132,7 @@ class FileTable:
         self._odd = {place: self._odd[row] for place, row in enumerate(order) if row in self._odd}
         self._empty = bytearray(self._empty[row] for row in order)
         self._numbers = [array("q", (column[row] for row in order)) for column in self._numbers]
-        self._word_columns = [array("L", (column[row] for row in order)) for column in self._word_columns]
+        self._word_columns = [array("I", (column[row] for row in order)) for column in self._word_columns]
         self._text, self._ends = text, ends
 
     def _name(self, row: int) -> bytes:
