@@ -63,18 +63,19 @@ def rows(result: dict[str, Any]) -> list[Row]:
     for size in result["sizes"]:
         what = f"{size['images']:,} images in {size['studies']:,} studies"
         lines += [
-            (f"{what}: list, filter, p95", f"{size['list']['p95']:.1f}, {size['filter']['p95']:.1f} ms", "< 100 ms"),
-            ("... words, p95", f"{size['text']['p95']:.1f} ms", "< 20 ms"),
+            (f"{what}: list, p95 (processor time)", _p95(size["list"]), "< 100 ms"),
+            ("... filter", _p95(size["filter"]), "< 100 ms"),
+            ("... words", _p95(size["text"]), "< 20 ms"),
             (
-                "... likeness, p95; recall@10 against exact (p50)",
-                f"{size['visual']['p95']:.1f} ms; {size['recall']:.4f} ({size['exact']['p50']:.0f} ms)",
+                "... likeness; recall@10 against exact (p50)",
+                f"{_p95(size['visual'])}; {size['recall']:.4f} ({size['exact']['p50']:.0f} ms)",
                 "< 20 ms; >= 0.98",
             ),
             ("... opening", f"{size['open_s']:.2f} s", "< 5 s"),
             (
                 "... records with vectors committed; headers of new files ingested",
                 f"{size['records_per_s']:.0f} images/s; {size['headers_per_s']:.0f} files/s"
-                f" (of {size['headers_s']:.1f} s)",
+                f", {size['headers_per_processor_s']:.0f} a second of processor time",
                 ">= 1,000/s",
             ),
             (
@@ -89,6 +90,10 @@ def rows(result: dict[str, Any]) -> list[Row]:
             ),
         ]
     return lines
+
+
+def _p95(spread: dict[str, float]) -> str:
+    return f"{spread['p95']:.1f} ({spread['processor_p95']:.1f}) ms"
 
 
 def _built(work: Path, images: int, settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -159,9 +164,10 @@ def _asked(path: Path, images: int, queries: int, headers: Path, settings: dict[
         found["verify_s"] = round(time.perf_counter() - started, 2)
         found["faults"] = sum(report.kinds.values())
         found["bytes_per_image"] = _disk(path, images)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         summary = library.ingest([headers], metadata_only=True)
-        taken = time.perf_counter() - started
+        taken, used = time.perf_counter() - started, time.process_time() - used
+        found["headers_per_processor_s"] = round(summary.discovered / used, 1)
         found["headers_s"] = round(taken, 2)
         found["headers_per_s"] = round(summary.discovered / taken, 1)
         # So that the next run measures the same.
@@ -198,12 +204,15 @@ def _answers(library: Library, queries: int) -> dict[str, Any]:
 
 
 def _spread(work: Callable[[int], object], count: int) -> dict[str, float]:
-    times = []
+    times, own = [], []
     for number in range(count):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         work(number)
         times.append((time.perf_counter() - started) * 1e3)
-    return {f"p{level}": round(float(np.percentile(times, level)), 3) for level in (50, 95)}
+        own.append((time.process_time() - used) * 1e3)
+    found = {f"p{level}": round(float(np.percentile(times, level)), 3) for level in (50, 95)}
+    # What the machine was doing beside it does not show in this one.
+    return {**found, "processor_p95": round(float(np.percentile(own, 95)), 3)}
 
 
 def _disk(path: Path, images: int) -> dict[str, float]:
