@@ -25,6 +25,8 @@ from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 _BYTES_PATH = "bytes:"
+# What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
+_NO_BAR = "SET enable_progress_bar = false"
 # What a row takes in the file, where that is much.
 _ROW_BYTES = {"vectors": 3600, "reports": 1500}
 
@@ -74,6 +76,7 @@ class Database:
                     "preserve_insertion_order": "false",
                 },
             )
+            self._connection.execute(_NO_BAR)
         file.chmod(0o600)
         try:
             if migrate:
@@ -154,8 +157,7 @@ class Database:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield a query's rows in lists, so that a large answer never stands in memory whole."""
         with _translated(self.file):
-            with self._opening:
-                cursor = self._connection.cursor()
+            cursor = self._new_cursor()
             try:
                 cursor.execute(sql, parameters or {})
                 while chunk := cursor.fetchmany(rows):
@@ -218,9 +220,7 @@ class Database:
         alias = f"copy_{uuid.uuid4().hex}"
         place = str(target).replace("'", "''")
         # Beside the other statements, so that it sees one state of the tables whatever is committed meanwhile.
-        with _translated(target), self._opening:
-            cursor = self._connection.cursor()
-        with _translated(target), closing(cursor):
+        with _translated(target), closing(self._new_cursor()) as cursor:
             ((own,),) = cursor.execute("SELECT current_database()").fetchall()
             cursor.execute(f"ATTACH '{place}' AS {alias}")
             try:
@@ -275,8 +275,13 @@ class Database:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
         if cursor is None:
-            with self._opening:
-                cursor = self._local.cursor = self._connection.cursor()
+            cursor = self._local.cursor = self._new_cursor()
+        return cursor
+
+    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._opening:
+            cursor = self._connection.cursor()
+        cursor.execute(_NO_BAR)
         return cursor
 
     def _migrate(self) -> None:
