@@ -15,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install desktop demo pictures test check lint ui ui-check types bench fuzz export train train-ner bench-retrieval bench-language clean
+.PHONY: help install desktop demo pictures test faults check lint ui ui-check types bench fuzz export train train-ner bench-retrieval bench-language clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ test: install ## run the whole test suite
 fuzz: install ## throw damaged and hostile files at the readers for long: FUZZ_EXAMPLES=number, MUTATED_FILES=number
 	MUTATED_FILES=$(or $(MUTATED_FILES),1000) $(BIN)/python -m pytest tests/image/test_mutated.py
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) $(BIN)/python -m pytest --timeout 0 tests/fuzz/fuzz_*.py
+
+faults: install ## kill it 200 times, stop it, fill its disk, pull its drive (an hour; some of it needs root)
+	MEDSEARCH_FAULTS=200 $(BIN)/python -m pytest tests/faults
 
 lint: install
 	$(BIN)/ruff check .

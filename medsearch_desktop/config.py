@@ -62,6 +62,17 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("extract", "always", "never"),
     ),
     Setting("threads", int, 0, "Processor cores to use; 0 means all that this process may use.", 0, 1024),
+    Setting(
+        "niceness", int, 0, "Priority of ingest below that of other programs, as `nice` counts (not on Windows).", 0, 19
+    ),
+    Setting(
+        "yield_above",
+        int,
+        0,
+        "Percent of all cores that others use above which an ingest pauses; 0 never pauses.",
+        0,
+        100,
+    ),
     Setting("batch_size", int, 8, "Images that the model takes at once.", 1, 256),
     Setting("max_frames", int, 8, "Frames of a multi-frame image that are indexed, evenly spaced.", 1, 4096),
     Setting("key_slices", int, 12, "Slices of a series of CT, MR or PET that are indexed, evenly spaced.", 1, 64),
@@ -103,6 +114,8 @@ class Config:
     engine: str
     recognisers: str
     threads: int
+    niceness: int
+    yield_above: int
     batch_size: int
     max_frames: int
     key_slices: int

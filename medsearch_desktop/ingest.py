@@ -12,15 +12,17 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, readable, reason_of
+from medsearch_desktop.conveyor import read_whole, readable, reason_of
+from medsearch_desktop.courtesy import Courtesy
 from medsearch_desktop.errors import (
     DecodeError,
     LibraryError,
@@ -35,6 +37,7 @@ from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import thumbnail, to_tensor
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Correction,
     Failure,
@@ -47,15 +50,18 @@ from medsearch_desktop.records import (
 )
 from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.reader import ReportReader
-from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
+from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import walk_all
 from medsearch_desktop.source.joining import study_hint
+from medsearch_desktop.source.known import Contents, FileTable, FileView
 from medsearch_desktop.source.members import Members
 from medsearch_desktop.source.opening import exists, is_member, open_regular
 from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
+
+_columns = attrgetter(*FileRow.__dataclass_fields__)
 
 # A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
 FILES_PER_COMMIT = 64
@@ -70,14 +76,15 @@ OnEvent = Callable[[IngestEvent], None]
 class Work:
     """What a worker made of one file, before the model and the database have seen it.
 
-    `drawn` is false when the content was known already and nothing was decoded. `is_unread` where the
-    reports have only their text yet.
+    `drawn` is false when the content was known already and nothing was decoded, `unread` is true when the disk did
+    not give the content. `is_unread` where the reports have only their text yet.
     """
 
     file: SourceFile
     checked_ns: int
     drawn: bool = True
     reason: str = ""
+    unread: bool = False
     images: tuple[Image, ...] = ()
     thumbnails: tuple[bytes | None, ...] = ()
     tensors: tuple[NDArray[np.float32] | None, ...] = ()
@@ -89,7 +96,7 @@ class Work:
 class _Run:
     """The state of one ingest."""
 
-    rows: dict[str, FileRow]
+    rows: FileView[FileRow]
     changes: Changes
     members: Members
     metadata_only: bool
@@ -159,6 +166,7 @@ class Ingest:
         model: Callable[[], ModelSpec],
         encoder: Callable[[], ImageEncoder],
         reader: Callable[[], ReportReader],
+        quarantine: Quarantine,
         corrections: Mapping[str, Sequence[Correction]] | None = None,
     ) -> None:
         self._catalogue = catalogue
@@ -169,6 +177,7 @@ class Ingest:
         self._model = model
         self._encoder = encoder
         self._reader = reader
+        self._quarantine = quarantine
         self._corrections = corrections or {}
         self._names = ReportNames(catalogue, intake.versions.report_ids())
 
@@ -183,14 +192,9 @@ class Ingest:
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
-        rows = {row.path: row for row in self._catalogue.files()}
-        known = {
-            row.path: KnownFile(
-                row.path, row.root, row.size, row.mtime_ns, row.sha256, row.state, row.checked_ns, row.kind
-            )
-            for row in rows.values()
-        }
-        changes = Changes(known, roots=roots, scan_started_ns=began_ns)
+        table = FileTable(map(_columns, self._catalogue.files()))
+        rows = table.view(FileRow)
+        changes = Changes(table.view(_known), roots=roots, scan_started_ns=began_ns)
         members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))
         run = _Run(rows, changes, members, metadata_only, on_event, stop, within)
         pending = self._discover(run)
@@ -211,6 +215,7 @@ class Ingest:
                 self._adopt_orphans(run)
         finally:
             self._commit(run)
+            self._quarantine.settle()
         # Parts of a folder that is kept current are no folders of their own.
         for root in [within] if within else filter(os.path.isdir, run.changes.online):
             self._intake.set_root(root, online=True, scanned_ns=0 if within or stop.is_set() else began_ns)
@@ -256,7 +261,7 @@ class Ingest:
     def _read_ahead(self, files: Sequence[SourceFile], run: _Run) -> Iterator[Work]:
         threads = self._config.thread_count
         read = self._read_header if run.metadata_only else self._read
-        known_content = {row.sha256 for row in run.rows.values() if row.state != METADATA and row.sha256}
+        known_content = Contents(run.rows.table, but=METADATA)
         ahead = 2 * threads + self._config.batch_size
 
         def work_on(item: tuple[SourceFile, bytes | None]) -> Work:
@@ -269,9 +274,20 @@ class Ingest:
             finally:
                 run.members.let_go(data)
 
-        return look_ahead(work_on, run.members.with_content(files), threads=threads, ahead=ahead)
+        def refuse(item: tuple[SourceFile, bytes | None], reason: str) -> Work:
+            run.members.let_go(item[1])
+            return _refused(item[0], reason)
 
-    def _read(self, file: SourceFile, known_content: set[str], data: bytes | None = None) -> Work:
+        return self._quarantine.look_ahead(
+            Courtesy(self._config, run.stop).through(work_on),
+            run.members.with_content(files),
+            path_of=lambda item: item[0].path,
+            refuse=refuse,
+            threads=threads,
+            ahead=ahead,
+        )
+
+    def _read(self, file: SourceFile, known_content: Container[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
             if data is None and is_member(file.path):
@@ -286,7 +302,7 @@ class Ingest:
             data = read_whole(file.path, size=file.size) if data is None else data
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
         except SourceError as error:
-            return Work(replace(file, kind=FileKind.OTHER), checked_ns, reason=reason_of(error))
+            return _unread(file, error)
         file = replace(file, sha256=sha256)
         if kind is FileKind.REPORT:
             return self._read_report(file, checked_ns, data)
@@ -336,7 +352,7 @@ class Ingest:
             ),
         )
 
-    def _read_header(self, file: SourceFile, _: set[str], data: bytes | None = None) -> Work:
+    def _read_header(self, file: SourceFile, _: Container[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
         try:
             head = _head(file, data)
@@ -357,7 +373,9 @@ class Ingest:
                 # It has none to embed, which an ordinary ingest would else find out each time.
                 image = replace(image, pixel_error="the DICOM file holds a report and no pixels")
                 return self._read_document(replace(file, sha256=""), checked_ns, data, image, image.pixel_error)
-        except (SourceError, DecodeError) as error:
+        except SourceError as error:
+            return _unread(file, error)
+        except DecodeError as error:
             return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
 
@@ -391,6 +409,10 @@ class Ingest:
             self._embed(run, all_of_it=True)
             state = FAILED if work.reason else METADATA if run.metadata_only else IGNORED
             self._put(Outcome(file, state, work.checked_ns, reason=work.reason), "", run)
+            return
+        if work.unread and row is not None:
+            # A drive that went away or a bad sector says nothing of what is known: it is tried again next time.
+            run.fail(file.path, work.reason)
             return
         if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
             # Still nothing to index; what it holds instead was never looked at closely.
@@ -548,6 +570,32 @@ class Ingest:
         """Return the file that has the records of the content at `path`, which may itself be a duplicate."""
         row = run.rows.get(path)
         return row.held_by if row is not None and row.state == DUPLICATE else path
+
+
+def _known(
+    path: str,
+    root: str,
+    size: int,
+    mtime_ns: int,
+    sha256: str,
+    kind: str,
+    state: str,
+    checked_ns: int,
+    held_by: str,  # noqa: ARG001
+) -> KnownFile:
+    return KnownFile(path, root, size, mtime_ns, sha256, state, checked_ns, kind)
+
+
+def _refused(file: SourceFile, reason: str) -> Work:
+    # As if it had been read long after it was written: another time its size and time are enough to know it by. What
+    # ends the program is something that is decoded, whatever stood in its place before.
+    checked_ns = max(time.time_ns(), file.mtime_ns + CLOCK_STEP_NS)
+    return Work(replace(file, kind=FileKind.DICOM), checked_ns, reason=reason)
+
+
+def _unread(file: SourceFile, error: SourceError) -> Work:
+    # When it was read is not known, and so its size and time do not keep it from being tried again.
+    return Work(replace(file, kind=FileKind.OTHER), 0, reason=reason_of(error), unread=True)
 
 
 def _own_report(work: Work, verdict: Verdict) -> bool:

@@ -25,12 +25,15 @@ from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
 from medsearch_desktop.errors import MedSearchError, NotFoundError, QueryError, StorageFullError
 from medsearch_desktop.filing import link_reports
+from medsearch_desktop.health import Health
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import Display, thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.likeness import visual_hits
 from medsearch_desktop.lists import Lists
+from medsearch_desktop.log import Log
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Assertion,
     Bucket,
@@ -109,6 +112,7 @@ class Library:
             find_model(config.model)
         prepare_folder(self.path, create=create)
         self.workbench = Workbench(config)
+        self.log = Log(self.path)
         self._ingesting = threading.Lock()
         self._teaching = threading.Lock()
         self._database = Database(self.path / DATABASE, threads=config.thread_count)
@@ -134,6 +138,17 @@ class Library:
                 average=self.volumes.average,
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
+            self.health = Health(
+                database=self._database,
+                catalogue=self.catalogue,
+                intake=self._intake,
+                thumbnails=self.thumbnails,
+                embeddings=self._embeddings,
+                fulltext=self.fulltext,
+                writing=self._ingesting,
+                refresh=self.refresh,
+                threads=config.thread_count,
+            )
             # On a full disk the indexes stay as they were, and the library readable.
             with suppress(StorageFullError):
                 self.refresh()
@@ -153,6 +168,7 @@ class Library:
         """Let go of the library, so that another process may open it; a switch that is under way ends here."""
         self._embeddings.close()
         self._database.close()
+        self.log.close()
 
     @property
     def model_id(self) -> str:
@@ -275,14 +291,20 @@ class Library:
             encoder=lambda: self._embeddings.encoder(model_id),
             reader=lambda: self.workbench.reader,
             corrections=held,
+            quarantine=Quarantine(self.path),
         )
+        self.log.note("ingest began", paths=len(paths), metadata_only=metadata_only)
         try:
             summary = ingest.run(paths, metadata_only=metadata_only, on_event=on_event, stop=stop, within=within)
+            self.log.note("ingest ended", **summary.as_json())
             if metadata_only or stop.is_set():
                 return summary
             settled = self.volumes.settle(model_id, lambda: self._catch_up(on_event, stop), stop=stop)
             failures = tuple(sorted({*summary.failures, *settled.failures}, key=lambda failure: failure.path))
             return replace(summary, caught_up=settled.embedded, failures=failures, stopped=stop.is_set())
+        except BaseException as error:
+            self.log.note(f"ingest broke off: {type(error).__name__}")
+            raise
         finally:
             self._catch_up_with_corrections(held)
             self._review.read_new(stop)
@@ -682,6 +704,9 @@ class Library:
     def _refresh_fulltext(self) -> None:
         # One at a time: of two, the one that looked first might write last, and the watermark would go back.
         with self._teaching:
+            if self.fulltext.watermark > self.catalogue.last_change():
+                # It is of another state of the database: one that was put back by hand.
+                self.fulltext.reset()
             if self.fulltext.watermark == 0:
                 last = self.catalogue.last_change()
                 if last:

@@ -145,6 +145,9 @@ class Review:
 
     def apply(self, report_ids: set[str]) -> None:
         """Read these reports again, with the corrections that hold."""
+        if not report_ids:
+            # Most ingests: the reader, whose loading takes seconds, is not asked for.
+            return
         reader, holding = self._reader(), self.corrections.holding()
         for report_id in sorted(report_ids):
             stored = self._reports.get(report_id)

@@ -17,6 +17,7 @@ from typing import Any
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
+from medsearch_desktop.serve.health import add_health_commands, compact_after_ingest
 from medsearch_desktop.serve.list_commands import add_list_commands
 from medsearch_desktop.serve.mllp import add_mllp_command
 from medsearch_desktop.serve.model_use import add_commands
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(add_model_commands(commands))
     add_terminology_commands(commands)
     add_mllp_command(commands)
+    add_health_commands(commands)
 
     serve = command("serve", _serve, "own the library and answer programs and browsers of this machine")
     serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
@@ -186,6 +188,9 @@ def _ingest(options: argparse.Namespace) -> int:
 
     with ask_library(options, create=True) as library, Progress() as progress:
         summary = library.ingest(options.paths, metadata_only=options.metadata_only, on_event=progress)
+        alone = not hasattr(library, "look_after")
+    if alone:
+        compact_after_ingest(options)
     if options.json:
         print_json(summary.as_json())
     else:

@@ -259,6 +259,11 @@ class RemoteLibrary:
         with self._sent("GET", f"/api/images/{quote(image_id, safe='')}/file") as response:
             shutil.copyfileobj(response, target)
 
+    def look_after(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Have the owner "verify", "repair" or "backup" the library, and return its answer as JSON values."""
+        row: dict[str, Any] = self._ask("POST", f"/api/health/{action}", body=body)
+        return row
+
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
         from medsearch_desktop.workbench import neither_image_nor_file
 

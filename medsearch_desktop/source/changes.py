@@ -28,6 +28,7 @@ from pathlib import Path
 
 from medsearch_desktop.records import SourceFile
 from medsearch_desktop.source.folder import absolute_root, is_left_out
+from medsearch_desktop.source.known import FileTable, FileView, Holders, PathSet
 from medsearch_desktop.source.opening import MEMBER, container_of, is_member
 from medsearch_desktop.source.sniff import unreadable
 
@@ -113,23 +114,20 @@ class Changes:
         scan_started_ns: int,
         emptied_roots: bool = False,
     ) -> None:
+        table = known.table if isinstance(known, FileView) else _tabled(known.values())
         self._known = known
         self._scan_started_ns = scan_started_ns
         self._emptied_roots = emptied_roots
-        self._paths = sorted(known)
-        self._met: set[str] = set()
+        self._paths = table.paths
+        self._met = PathSet(table)
         # Paths whose content this scan has established; others were met and are still being read.
-        self._sure: set[str] = set()
+        self._sure = PathSet(table)
         # Paths whose record a MOVED verdict gave to another path.
         self._given_away: set[str] = set()
         self._blind: set[str] = set()
         self._distrusted: set[str] = set()
-        self._holders: dict[str, list[str]] = {}
-        for file in known.values():
-            if file.sha256:
-                holders = self._holders.setdefault(file.sha256, [])
-                # The record's own path leads; duplicates follow.
-                holders.insert(len(holders) if file.state == "duplicate" else 0, file.path)
+        # The record's own path leads; duplicates follow.
+        self._holders = Holders(table)
         self._online: list[str] = []
         self._offline: list[str] = []
         for root in dict.fromkeys(absolute_root(root) for root in roots):
@@ -194,7 +192,7 @@ class Changes:
         self._met.add(file.path)
         known = self._standing(file.path)
         self._sure.add(file.path)
-        holders = self._holders.setdefault(file.sha256, [])
+        holders = self._holders.of(file.sha256)
         if known is not None and known.sha256 == file.sha256:
             return Verdict(Change.UNCHANGED, file, known)
         heir = self._replaced(known) if known is not None else ""
@@ -252,12 +250,12 @@ class Changes:
         return "" if known.state == "duplicate" else self._heir(known)
 
     def _leave(self, known: KnownFile) -> None:
-        holders = self._holders.get(known.sha256, [])
+        holders = self._holders.of(known.sha256)
         if known.path in holders:
             holders.remove(known.path)
 
     def _heir(self, known: KnownFile) -> str:
-        return next((path for path in self._holders.get(known.sha256, ()) if self._still_holds(path)), "")
+        return next((path for path in self._holders.of(known.sha256) if self._still_holds(path)), "")
 
     def _still_holds(self, path: str) -> bool:
         """Whether a path that was known, or settled in this scan, to hold a content still does."""
@@ -309,6 +307,10 @@ class Changes:
         prefix = root if root.endswith(os.sep) else root + os.sep
         first = bisect_left(self._paths, prefix)
         return first < len(self._paths) and self._paths[first].startswith(prefix)
+
+
+def _tabled(files: Iterable[KnownFile]) -> FileTable:
+    return FileTable((f.path, f.root, f.size, f.mtime_ns, f.sha256, f.kind, f.state, f.checked_ns, "") for f in files)
 
 
 def _lineage(path: str) -> Iterator[str]:

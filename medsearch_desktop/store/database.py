@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ import duckdb
 import numpy as np
 
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, ReportError
-from medsearch_desktop.store.disk import storage_full
+from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 _BYTES_PATH = "bytes:"
+# What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
+_NO_BAR = "SET enable_progress_bar = false"
+# What a row takes in the file, where that is much.
+_ROW_BYTES = {"vectors": 3600, "reports": 1500}
 
 Column = Sequence[Any] | np.ndarray[Any, Any]
 
@@ -47,12 +52,13 @@ def disk_path(stored: str) -> str:
 class Database:
     """The tables of a library.
 
-    `file` is created when it is missing. `memory_mib` bounds DuckDB's own buffers.
+    `file` is created when it is missing, and brought up to date unless `migrate` is false: what it was before is kept
+    beside it until it was opened once more. `memory_mib` bounds DuckDB's own buffers.
     Raises LibraryLockedError when another process owns it, LibraryFormatError when it is of a
     newer release or damaged, StorageFullError when there is no room.
     """
 
-    def __init__(self, file: Path, *, threads: int = 2, memory_mib: int = 512) -> None:
+    def __init__(self, file: Path, *, threads: int = 2, memory_mib: int = 512, migrate: bool = True) -> None:
         self.file = file
         self._write_lock = threading.RLock()
         self._local = threading.local()
@@ -70,9 +76,11 @@ class Database:
                     "preserve_insertion_order": "false",
                 },
             )
+            self._connection.execute(_NO_BAR)
         file.chmod(0o600)
         try:
-            self._migrate()
+            if migrate:
+                self._migrate()
         except BaseException:
             self._connection.close()
             raise
@@ -149,8 +157,7 @@ class Database:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield a query's rows in lists, so that a large answer never stands in memory whole."""
         with _translated(self.file):
-            with self._opening:
-                cursor = self._connection.cursor()
+            cursor = self._new_cursor()
             try:
                 cursor.execute(sql, parameters or {})
                 while chunk := cursor.fetchmany(rows):
@@ -204,6 +211,61 @@ class Database:
         with self._write_lock, _translated(self.file):
             self._connection.execute("CHECKPOINT")
 
+    def copy_to(self, target: Path) -> dict[str, int]:
+        """Write all tables, as of one moment, to a database in a new file; return how many rows each has.
+
+        Reading and writing go on meanwhile. The copy holds no room of rows that are gone. Whoever calls syncs it.
+        Raises StorageFullError, LibraryError; the file is then of no use.
+        """
+        alias = f"copy_{uuid.uuid4().hex}"
+        place = str(target).replace("'", "''")
+        # Beside the other statements, so that it sees one state of the tables whatever is committed meanwhile.
+        with _translated(target), closing(self._new_cursor()) as cursor:
+            ((own,),) = cursor.execute("SELECT current_database()").fetchall()
+            cursor.execute(f"ATTACH '{place}' AS {alias}")
+            try:
+                target.chmod(0o600)
+                cursor.begin()
+                try:
+                    tables = cursor.execute(
+                        "SELECT table_name FROM duckdb_tables() WHERE database_name = $own ORDER BY 1", {"own": own}
+                    ).fetchall()
+                    counts = {
+                        table: int(cursor.execute(f'SELECT count(*) FROM "{table}"').fetchall()[0][0])
+                        for (table,) in tables
+                    }
+                    cursor.execute(f'COPY FROM DATABASE "{own}" TO {alias}')
+                    cursor.commit()
+                except BaseException:
+                    with suppress(duckdb.Error):
+                        cursor.rollback()
+                    raise
+                # A transaction of another connection holds on to all that is attached when it begins: between two of
+                # them, and not before, the log can be folded in.
+                with self._write_lock:
+                    cursor.execute(f"FORCE CHECKPOINT {alias}")
+            finally:
+                with self._write_lock, suppress(duckdb.Error):
+                    cursor.execute(f"DETACH {alias}")
+        log = target.with_name(f"{target.name}.wal")
+        if log.exists():
+            raise LibraryError("the copy could not be completed", item=str(target))
+        return counts
+
+    def reclaimable(self) -> int:
+        """Return about how many bytes the file would lose if it were written anew: free blocks, and rows that are gone.
+
+        DuckDB gives a block of rows free once all of them are gone, and counts those that are gone until then.
+        """
+        _, _, block, _, _, free, *_ = self.read("PRAGMA database_size")[0]
+        room = int(free) * int(block)
+        for table, held in self.read(
+            "SELECT table_name, estimated_size FROM duckdb_tables() WHERE database_name = current_database()"
+        ):
+            ((alive,),) = self.read(f'SELECT count(*) FROM "{table}"')
+            room += max(0, held - alive) * _ROW_BYTES.get(table, 200)
+        return room
+
     def _column_types(self, table: str) -> dict[str, str]:
         rows = self._connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $table", {"table": table}
@@ -213,8 +275,13 @@ class Database:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
         if cursor is None:
-            with self._opening:
-                cursor = self._local.cursor = self._connection.cursor()
+            cursor = self._local.cursor = self._new_cursor()
+        return cursor
+
+    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._opening:
+            cursor = self._connection.cursor()
+        cursor.execute(_NO_BAR)
         return cursor
 
     def _migrate(self) -> None:
@@ -228,11 +295,33 @@ class Database:
                 item=str(self.file),
                 remedy="Install the release that wrote it, or a later one",
             )
-        for number, sql in migrations.items():
-            if number not in done:
-                with self.transaction():
-                    self._connection.execute(sql)
-                    self._connection.execute("INSERT INTO migrations VALUES ($number)", {"number": number})
+        pending = sorted(set(migrations) - done)
+        if pending and done:
+            self._keep(self.file.with_name(f"{self.file.name}.before-{pending[0]}"))
+        for number in pending:
+            with self.transaction():
+                self._connection.execute(migrations[number])
+                self._connection.execute("INSERT INTO migrations VALUES ($number)", {"number": number})
+        if not pending:
+            # It was opened after the last change of its tables: what was before that has served its time.
+            for kept in self.file.parent.glob(f"{self.file.name}.before-*"):
+                kept.unlink(missing_ok=True)
+        for left in self.file.parent.glob(f"{self.file.name}.compact*"):
+            # Of a compaction that was cut off.
+            left.unlink(missing_ok=True)
+
+    def _keep(self, kept: Path) -> None:
+        """Write what the tables are before they are changed to a file beside them, once."""
+        if kept.exists():
+            return
+        part = kept.with_name(f"{kept.name}.part")
+        with writing_to(self.file.parent):
+            part.unlink(missing_ok=True)
+            self.copy_to(part)
+            with part.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            part.replace(kept)
+            sync_folder(self.file.parent)
 
 
 class Parquet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,14 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
             raise storage_full(folder) from error
         raise LibraryError(f"cannot be written ({error.strerror or error})", item=str(folder)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that came, went or changed in a folder durable; does nothing where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -49,7 +49,8 @@ class VectorIndexes:
         index = self.of(model_id)
         none, no_vectors = np.empty(0, np.int64), np.empty((0, DIM), np.float32)
         with self._refreshing:
-            if index.watermark == 0:
+            # An index that knows more than the database is of another state of it: one that was put back by hand.
+            if index.watermark == 0 or index.watermark > self._catalogue.last_change():
                 last = self._catalogue.last_change()
                 # What a filling that was cut off has left may be gone from the database since.
                 index.reset()

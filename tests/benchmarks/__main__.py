@@ -64,17 +64,20 @@ BENCHES = {
     "open": Bench("bench_open", {**_SMALL, "more_reports": 300, "queries": 24, "starts": 1}),
     "serve": Bench("bench_serve", {**_SMALL, "typed": 12, "rounds": 1}),
     "window": Bench("bench_window", {"studies": 12, "size": 512, "loads": 1, "opens": 1, "visits": 10}),
+    "scale": Bench("bench_scale", {"sizes": (300, 2000), "queries": 24, "new_files": 40, "exact_below": 1000}),
     "language": Bench("bench_language", {"most": 50}),
     "demo": Bench("bench_demo", {"studies": 24, "size": 256}),
     "region": Bench("bench_region", {"studies": 24, "size": 256, "most": 2}),
 }
 
 
-def run(name: str, *, quick: bool, work: Path) -> dict[str, Any]:
+def run(name: str, *, quick: bool, work: Path, sizes: tuple[int, ...] = ()) -> dict[str, Any]:
     """Return the result of one bench, the rows of its table, and the conditions it was measured under."""
     bench = BENCHES[name]
     module = import_module(f"tests.benchmarks.{bench.module}")
-    settings = bench.quick if quick else {}
+    settings = dict(bench.quick) if quick else {}
+    if sizes and name == "scale":
+        settings["sizes"] = sizes
     before, load = _Clock(), os.getloadavg() if hasattr(os, "getloadavg") else ()
     measure = getattr(module, bench.measure)
     result = measure(work, **settings) if bench.works_in_folder else measure(**settings)
@@ -130,6 +133,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text} has a size below 1")
+    return sizes
+
+
 def main() -> int:
     """Run what was asked for and print its table."""
     parser = argparse.ArgumentParser(
@@ -139,6 +149,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that they run, measures nothing")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is drawn and built in DIR (some 3 GB)")
+    parser.add_argument("--sizes", type=_sizes, default=(), metavar="N,...", help='images of the bench "scale"')
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
@@ -148,7 +159,7 @@ def main() -> int:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         for name in options.names or BENCHES:
-            found = run(name, quick=options.quick, work=work)
+            found = run(name, quick=options.quick, work=work, sizes=options.sizes)
             (options.out / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
             for what, measured, target in found["rows"]:
                 others = found["conditions"]["other_cores"]

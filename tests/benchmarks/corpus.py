@@ -142,9 +142,9 @@ def _fill(path: Path, *, first: int, images: int, reports: int, seed: int = 7, b
             outcomes = []
             for number, document in chunk:
                 if number - first < images:
-                    outcomes.append(_image_outcome(number, document, drawn[number]))
+                    outcomes.append(image_outcome(number, document, drawn[number]))
                 if number - first < reports:
-                    outcomes.append(_report_outcome(number, document, linked=number - first < images))
+                    outcomes.append(report_outcome(number, document, linked=number - first < images))
             intake.write(outcomes, model_id=model_id, pipeline_version="benchmark")
         database.checkpoint()
     finally:
@@ -156,7 +156,8 @@ def _file(name: str, kind: FileKind) -> SourceFile:
     return SourceFile(f"{ROOT}/{name}", ROOT, 8_000_000, 1_700_000_000_000_000_000, kind, f"{name}-digest")
 
 
-def _image_outcome(number: int, document: dict[str, Any], vector: NDArray[np.float32]) -> Outcome:
+def image_outcome(number: int, document: dict[str, Any], vector: NDArray[np.float32]) -> Outcome:
+    """Return image `number` of a study as an ingest commits it."""
     image = Image(
         image_id=image_id(number),
         sop_instance_uid=image_id(number),
@@ -184,7 +185,8 @@ def _image_outcome(number: int, document: dict[str, Any], vector: NDArray[np.flo
     return Outcome(file, INDEXED, file.mtime_ns, images=(image,), vectors=(vector,))
 
 
-def _report_outcome(number: int, document: dict[str, Any], *, linked: bool) -> Outcome:
+def report_outcome(number: int, document: dict[str, Any], *, linked: bool) -> Outcome:
+    """Return report `number` as an ingest commits it, of the document's study where it is `linked`."""
     text = document["text"]
     report = Report(
         report_id=f"r{number}",

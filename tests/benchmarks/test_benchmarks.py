@@ -15,7 +15,7 @@ from medsearch_desktop.serve.api.pages import BUILT, INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
-NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "demo")
+NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "scale", "demo")
 # What sends is dcmtk's storescu (apt-get install dcmtk).
 NAMES += ("receive",) if shutil.which("storescu") else ()
 
@@ -119,6 +119,14 @@ def test_the_window_is_timed_in_a_browser(tmp_path: Path) -> None:
         assert 0 < films["seen"]["p50"] <= films["whole"]["p50"]
     assert [sample["visits"] for sample in result["memory"]["samples"]] == list(range(11))
     assert 50 < result["initial_kb"] < 350
+
+
+def test_a_library_is_measured_at_each_size_and_sound(found: dict[str, Any]) -> None:
+    small, large = found["scale"]["result"]["sizes"]
+    assert (small["images"], small["graph"], large["images"], large["graph"]) == (300, 0, 2000, 2000)
+    assert small["recall"] == 1.0
+    assert large["recall"] >= 0.98
+    assert small["faults"] == large["faults"] == 0
 
 
 def test_an_unknown_name_is_refused() -> None:

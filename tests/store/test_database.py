@@ -138,3 +138,10 @@ def test_names_of_any_bytes_survive_the_database(name: bytes) -> None:
     stored = stored_path(path)
     stored.encode("utf-8")
     assert disk_path(stored) == path
+
+
+def test_nothing_draws_a_bar_on_stdout(database: Database) -> None:
+    question = "SELECT current_setting('enable_progress_bar')"
+    assert database.write(question) == [(False,)]
+    assert database.read(question) == [(False,)]
+    assert list(database.read_chunks(question)) == [[(False,)]]

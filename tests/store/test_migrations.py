@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -101,3 +104,65 @@ def test_what_was_passed_over_before_is_looked_at_again(old: Path) -> None:
     ]
     assert database.read("SELECT version_no, position, stated FROM reports") == [(None, 0, "")]
     database.close()
+
+
+CHILD = """
+import os, signal, sys, threading
+from contextlib import contextmanager
+from pathlib import Path
+from medsearch_desktop.store.database import Database
+point = sys.argv[2]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+whole, copy = Database.transaction, Database.copy_to
+@contextmanager
+def transaction(self):
+    with whole(self):
+        yield
+        if point == "before the commit":
+            die()
+    if point == "after the commit":
+        die()
+def copy_to(self, target):
+    if point == "in the middle of the copy":
+        threading.Timer(0.02, die).start()
+        while True:
+            target.unlink(missing_ok=True)
+            copy(self, target)
+    found = copy(self, target)
+    if point == "before the copy has its name":
+        die()
+    return found
+Database.transaction, Database.copy_to = transaction, copy_to
+Database(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["in the middle of the copy", "before the copy has its name", "before the commit", "after the commit"],
+)
+def test_a_kill_at_any_point_of_it_loses_nothing(old: Path, point: str) -> None:
+    child = subprocess.run([sys.executable, "-c", CHILD, str(old), point], check=False)
+    assert child.returncode == -signal.SIGKILL
+    for _ in range(2):
+        database = Database(old)
+        stored = Reports(database).get("r")
+        assert stored is not None
+        assert stored.report.text == TEXT
+        assert stored.report.language == "en"
+        assert database.read("SELECT count(*) FROM corrections") == [(0,)]
+        database.close()
+    # Opened once more after it was brought up to date, it is alone again.
+    assert [path.name for path in old.parent.iterdir()] == [old.name]
+
+
+def test_what_was_before_is_kept_until_the_library_was_opened_once(old: Path) -> None:
+    Database(old).close()
+    kept = old.with_name("library.duckdb.before-3")
+    assert kept.stat().st_mode & 0o077 == 0
+    with duckdb.connect(str(kept), read_only=True) as before:
+        assert before.execute("SELECT max(number) FROM migrations").fetchall() == [(2,)]
+        assert before.execute("SELECT text FROM reports").fetchall() == [(TEXT,)]
+    Database(old).close()
+    assert not kept.exists()

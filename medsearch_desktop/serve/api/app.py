@@ -18,6 +18,7 @@ from medsearch_desktop.errors import MedSearchError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.answers import Json
 from medsearch_desktop.serve.api.dicomweb import dicomweb_routes
+from medsearch_desktop.serve.api.health import health_routes
 from medsearch_desktop.serve.api.images import image_routes
 from medsearch_desktop.serve.api.jobs import job_routes
 from medsearch_desktop.serve.api.lists import list_routes
@@ -75,6 +76,7 @@ def api_routes(library: Library, security: Security, jobs: Jobs, front: Front) -
     api.include_router(job_routes(library, jobs))
     api.include_router(status_routes(library, security))
     api.include_router(window_routes(front))
+    api.include_router(health_routes(library, jobs))
     return api
 
 

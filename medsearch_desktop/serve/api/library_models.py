@@ -241,3 +241,45 @@ class Raised(Answer):
     """Whether a window came to the front."""
 
     raised: bool
+
+
+class FaultRow(Answer):
+    """One thing that is wrong with the library: its kind, the item, what is the matter, what to do."""
+
+    kind: str
+    item: str
+    message: str
+    remedy: str
+
+
+class HealthAnswer(Answer):
+    """What was looked at and found; `faults` counts all, `listed` names the first 1,000, `recall` is a share."""
+
+    ok: bool
+    stopped: bool
+    seconds: float
+    checked: dict[str, int]
+    faults: int
+    kinds: dict[str, int]
+    listed: list[FaultRow]
+    recall: float
+    notes: list[str]
+
+
+class Repaired(Answer):
+    """What was set right: items by rule, files to be read again, indexes made anew."""
+
+    mended: dict[str, int]
+    requeued: int
+    rebuilt: list[str]
+    seconds: float
+
+
+class BackedUp(Answer):
+    """A backup that was written and checked: where, when (ISO 8601, UTC), its size and its rows by table."""
+
+    path: str
+    made: str
+    release: str
+    bytes: int
+    rows: dict[str, int]

@@ -912,6 +912,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/health/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Verify
+         * @description Hold records, files and indexes against each other; answers when that is done.
+         */
+        post: operations["verify_api_health_verify_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/health/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Repair
+         * @description Set right what is not; labels and corrections are never touched. Answers when that is done.
+         */
+        post: operations["repair_api_health_repair_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/health/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Backup
+         * @description Write a checked backup of the library to a folder of this machine, where nothing is written over.
+         */
+        post: operations["backup_api_health_backup_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -954,6 +1014,24 @@ export interface components {
          * @enum {string}
          */
         AttributeKind: "anatomy" | "laterality" | "severity" | "change";
+        /**
+         * BackedUp
+         * @description A backup that was written and checked: where, when (ISO 8601, UTC), its size and its rows by table.
+         */
+        BackedUp: {
+            /** Path */
+            path: string;
+            /** Made */
+            made: string;
+            /** Release */
+            release: string;
+            /** Bytes */
+            bytes: number;
+            /** Rows */
+            rows: {
+                [key: string]: number;
+            };
+        };
         /**
          * Bucket
          * @description How many documents of an answer have one value of a field.
@@ -1412,6 +1490,20 @@ export interface components {
             next: string;
         };
         /**
+         * FaultRow
+         * @description One thing that is wrong with the library: its kind, the item, what is the matter, what to do.
+         */
+        FaultRow: {
+            /** Kind */
+            kind: string;
+            /** Item */
+            item: string;
+            /** Message */
+            message: string;
+            /** Remedy */
+            remedy: string;
+        };
+        /**
          * Findings
          * @description Which of the findings of ChestX-ray14 a report states, by name.
          */
@@ -1432,6 +1524,34 @@ export interface components {
             path: string;
             /** Files */
             files: number;
+        };
+        /**
+         * HealthAnswer
+         * @description What was looked at and found; `faults` counts all, `listed` names the first 1,000, `recall` is a share.
+         */
+        HealthAnswer: {
+            /** Ok */
+            ok: boolean;
+            /** Stopped */
+            stopped: boolean;
+            /** Seconds */
+            seconds: number;
+            /** Checked */
+            checked: {
+                [key: string]: number;
+            };
+            /** Faults */
+            faults: number;
+            /** Kinds */
+            kinds: {
+                [key: string]: number;
+            };
+            /** Listed */
+            listed: components["schemas"]["FaultRow"][];
+            /** Recall */
+            recall: number;
+            /** Notes */
+            notes: string[];
         };
         /**
          * Hit
@@ -2006,6 +2126,33 @@ export interface components {
             removed: string;
         };
         /**
+         * Repair
+         * @description Whether to read every file to find those that hold something else than their records say.
+         */
+        Repair: {
+            /**
+             * Files
+             * @default false
+             */
+            files?: boolean;
+        };
+        /**
+         * Repaired
+         * @description What was set right: items by rule, files to be read again, indexes made anew.
+         */
+        Repaired: {
+            /** Mended */
+            mended: {
+                [key: string]: number;
+            };
+            /** Requeued */
+            requeued: number;
+            /** Rebuilt */
+            rebuilt: string[];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
          * Report
          * @description A report as it is stored; `sections` are texts by name, `spans` the places of the parts in `text`.
          */
@@ -2492,22 +2639,6 @@ export interface components {
             failures: components["schemas"]["Failure"][];
         };
         /**
-         * Target
-         * @description Where on this machine a list is to be written: a folder that is new or empty, by its whole path.
-         */
-        Target: {
-            /** Name */
-            name: string;
-            /** Folder */
-            folder: string;
-            /**
-             * Reports
-             * @description With the text of reports, which may hold names.
-             * @default false
-             */
-            reports?: boolean;
-        };
-        /**
          * TeachingEntryRow
          * @description A study or an image on a list; `image_ids` are at most 40 of its `images`, those with a picture.
          */
@@ -2591,6 +2722,22 @@ export interface components {
             files: number;
             /** Failures */
             failures: number;
+        };
+        /**
+         * Verification
+         * @description How closely to look: values to compare, and whether to read every file.
+         */
+        Verification: {
+            /**
+             * Sample
+             * @default 1000
+             */
+            sample?: number;
+            /**
+             * Files
+             * @default false
+             */
+            files?: boolean;
         };
         /**
          * VisualAnswer
@@ -2715,6 +2862,30 @@ export interface components {
             folder: string;
             /** Entries */
             entries: number;
+        };
+        /**
+         * Target
+         * @description Where the backup is to be: an absolute path, a new name or a folder to put a dated one in.
+         */
+        medsearch_desktop__serve__api__health__Target: {
+            /** Target */
+            target: string;
+        };
+        /**
+         * Target
+         * @description Where on this machine a list is to be written: a folder that is new or empty, by its whole path.
+         */
+        medsearch_desktop__serve__api__lists__Target: {
+            /** Name */
+            name: string;
+            /** Folder */
+            folder: string;
+            /**
+             * Reports
+             * @description With the text of reports, which may hold names.
+             * @default false
+             */
+            reports?: boolean;
         };
     };
     responses: never;
@@ -4163,7 +4334,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Target"];
+                "application/json": components["schemas"]["medsearch_desktop__serve__api__lists__Target"];
             };
         };
         responses: {
@@ -5094,6 +5265,145 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Raised"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    verify_api_health_verify_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Verification"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ok": true,
+                     *       "stopped": false,
+                     *       "seconds": 0.2,
+                     *       "checked": {
+                     *         "images": 16,
+                     *         "documents": 8,
+                     *         "files": 24
+                     *       },
+                     *       "faults": 0,
+                     *       "kinds": {},
+                     *       "listed": [],
+                     *       "recall": 1,
+                     *       "notes": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["HealthAnswer"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    repair_api_health_repair_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Repair"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "mended": {
+                     *         "vector-without-image": 1
+                     *       },
+                     *       "requeued": 0,
+                     *       "rebuilt": [
+                     *         "image index"
+                     *       ],
+                     *       "seconds": 0.1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Repaired"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    backup_api_health_backup_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["medsearch_desktop__serve__api__health__Target"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "path": "/backups/medsearch-backup-20260301-120000",
+                     *       "made": "2026-03-01T12:00:00Z",
+                     *       "release": "0.1.0",
+                     *       "bytes": 4730880,
+                     *       "rows": {
+                     *         "images": 16
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["BackedUp"];
                 };
             };
             /** @description What went wrong */

@@ -1,0 +1,259 @@
+"""All known files in columns: some 200 bytes a file where objects in a dict take 1,400.
+
+Rows lie in the order of their paths and are found by halving; a record is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+Record = TypeVar("Record")
+
+# path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by
+Row = tuple[str, str, int, int, str, str, str, int, str]
+_DIGEST = 32
+
+
+class FileTable:
+    """The files of a library as `rows` give them, once each; read, never changed.
+
+    Columns of a row: path, root, size in bytes, mtime_ns, sha256 (may be empty), kind, state, checked_ns, held_by.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._numbers = [array("q") for _ in range(3)]
+        self._words: dict[str, int] = {}
+        self._word_columns = [array("I") for _ in range(4)]
+        self._digests = bytearray()
+        # Digests that are none of SHA-256, by row; "" is not among them.
+        self._odd: dict[int, str] = {}
+        self._empty = bytearray()
+        self._text = bytearray()
+        self._ends = array("Q", [0])
+        last, in_order = b"", True
+        for row in rows:
+            name = _encoded(row[0])
+            in_order = in_order and (not self._empty or last < name)
+            last = name
+            self._append(name, row)
+        if not in_order:
+            order = sorted(range(len(self)), key=self._name)
+            self._reorder(order)
+        names = list(self._words)
+        self._names = names
+        # Rows by their digest, to be found by halving, too.
+        heads = np.frombuffer(self._digests, ">u8").reshape(-1, _DIGEST // 8)[:, 0] if self._empty else np.empty(0)
+        self._by_digest = np.argsort(heads, kind="stable").astype(np.uint32)
+        self._heads = heads[self._by_digest]
+        self._latest = ("", -1)
+
+    def __len__(self) -> int:
+        return len(self._empty)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """All paths, in ascending order."""
+        return _Paths(self)
+
+    def find(self, path: str) -> int:
+        """Return the row of a path, -1 where there is none."""
+        latest, row = self._latest
+        if latest == path and row >= 0:
+            return row
+        name = _encoded(path)
+        # A walk meets the files of a folder in this order: mostly it is the one after the last.
+        row += 1
+        if row >= len(self) or self._name(row) != name:
+            row = bisect_left(range(len(self)), name, key=self._name)
+            if row >= len(self) or self._name(row) != name:
+                return -1
+        self._latest = (path, row)
+        return row
+
+    def path(self, row: int) -> str:
+        """Return the path of a row."""
+        return self._name(row).decode("utf-8", "surrogatepass")
+
+    def row(self, row: int) -> Row:
+        """Return a row with all its columns."""
+        size, mtime_ns, checked_ns = (column[row] for column in self._numbers)
+        root, kind, state, held_by = (self._names[column[row]] for column in self._word_columns)
+        return self.path(row), root, size, mtime_ns, self._digest(row), kind, state, checked_ns, held_by
+
+    def holders(self, sha256: str) -> list[int]:
+        """Return the rows of a content, in the order of their paths; none of "" ."""
+        if not sha256:
+            return []
+        wanted, _ = _packed(sha256)
+        head = np.frombuffer(wanted[:8], ">u8")[0]
+        first = int(np.searchsorted(self._heads, head, "left"))
+        found = []
+        for place in range(first, len(self)):
+            row = int(self._by_digest[place])
+            if self._heads[place] != head:
+                break
+            if not self._empty[row] and self._digests[row * _DIGEST : (row + 1) * _DIGEST] == wanted:
+                found.append(row)
+        return found
+
+    def view(self, make: Callable[..., Record]) -> FileView[Record]:
+        """Return the table as a mapping from path to `make(*row)`."""
+        return FileView(self, make)
+
+    def _append(self, name: bytes, row: Row) -> None:
+        _, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by = row
+        for column, number in zip(self._numbers, (size, mtime_ns, checked_ns), strict=True):
+            column.append(number)
+        for words, word in zip(self._word_columns, (root, kind, state, held_by), strict=True):
+            words.append(self._words.setdefault(word, len(self._words)))
+        packed, whole = _packed(sha256)
+        self._digests += packed
+        if not whole:
+            self._odd[len(self._empty)] = sha256
+        self._empty.append(not sha256)
+        self._text += name
+        self._ends.append(len(self._text))
+
+    def _reorder(self, order: list[int]) -> None:
+        text = bytearray()
+        ends = array("Q", [0])
+        for row in order:
+            text += self._name(row)
+            ends.append(len(text))
+        self._digests = bytearray(
+            b"".join(self._digests[row * _DIGEST : (row + 1) * _DIGEST] for row in order),
+        )
+        self._odd = {place: self._odd[row] for place, row in enumerate(order) if row in self._odd}
+        self._empty = bytearray(self._empty[row] for row in order)
+        self._numbers = [array("q", (column[row] for row in order)) for column in self._numbers]
+        self._word_columns = [array("I", (column[row] for row in order)) for column in self._word_columns]
+        self._text, self._ends = text, ends
+
+    def _name(self, row: int) -> bytes:
+        return bytes(self._text[self._ends[row] : self._ends[row + 1]])
+
+    def _digest(self, row: int) -> str:
+        if self._empty[row]:
+            return ""
+        return self._odd.get(row) or self._digests[row * _DIGEST : (row + 1) * _DIGEST].hex()
+
+
+class FileView(Mapping[str, Record]):
+    """A table as a mapping from path to a record that is made when it is asked for."""
+
+    def __init__(self, table: FileTable, make: Callable[..., Record]) -> None:
+        self.table = table
+        self._make = make
+        self._latest: tuple[int, Record] | None = None
+
+    def __getitem__(self, path: str) -> Record:
+        row = self.table.find(path)
+        if row < 0:
+            raise KeyError(path)
+        latest = self._latest
+        if latest is None or latest[0] != row:
+            latest = self._latest = row, self._make(*self.table.row(row))
+        return latest[1]
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and self.table.find(path) >= 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.paths)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class PathSet:
+    """A set of paths, for which those of a table cost one byte each."""
+
+    def __init__(self, table: FileTable) -> None:
+        self._table = table
+        self._marks = bytearray(len(table))
+        self._others: set[str] = set()
+
+    def add(self, path: str) -> None:
+        """Put a path in."""
+        row = self._table.find(path)
+        if row >= 0:
+            self._marks[row] = 1
+        else:
+            self._others.add(path)
+
+    def __contains__(self, path: object) -> bool:
+        if not isinstance(path, str):
+            return False
+        row = self._table.find(path)
+        return bool(self._marks[row]) if row >= 0 else path in self._others
+
+
+class Holders:
+    """The paths that hold a content, first those of a table, then what is made of the lists that `of` returns."""
+
+    def __init__(self, table: FileTable) -> None:
+        self._table = table
+        self._lists: dict[str, list[str]] = {}
+
+    def of(self, sha256: str) -> list[str]:
+        """Return the paths that hold a content, duplicates last; what is done to the list lasts."""
+        if sha256 not in self._lists:
+            rows = self._table.holders(sha256)
+            rows.sort(key=lambda row: self._table.row(row)[6] == "duplicate")
+            self._lists[sha256] = [self._table.path(row) for row in rows]
+        return self._lists[sha256]
+
+
+class Contents(Container[str]):
+    """The contents that files of a table hold whose state is not `but`."""
+
+    def __init__(self, table: FileTable, *, but: str) -> None:
+        self._table = table
+        self._but = but
+
+    def __contains__(self, sha256: object) -> bool:
+        return isinstance(sha256, str) and any(
+            self._table.row(row)[6] != self._but for row in self._table.holders(sha256)
+        )
+
+
+class _Paths(Sequence[str]):
+    def __init__(self, table: FileTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: Any) -> Any:
+        rows = range(len(self._table))[place]
+        return self._table.path(rows) if isinstance(rows, int) else [self._table.path(row) for row in rows]
+
+
+def _encoded(path: str) -> bytes:
+    # In this encoding bytes are in the order of the characters, those of names that are not UTF-8 too.
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _packed(sha256: str) -> tuple[bytes, bool]:
+    """Return 32 bytes that stand for a digest, and whether they say all of it."""
+    if not sha256:
+        return bytes(_DIGEST), True
+    try:
+        packed = bytes.fromhex(sha256)
+    except ValueError:
+        packed = b""
+    if len(packed) == _DIGEST and packed.hex() == sha256:
+        return packed, True
+    return hashlib.sha256(sha256.encode()).digest(), False
