@@ -197,7 +197,8 @@ class Audit:
         """Yield (image_id, path) of up to `sample` images that have pixels and were decoded, the same every time."""
         for rows in self._database.read_chunks(
             "SELECT image_id, path FROM images WHERE pixel_error = '' AND path IN (SELECT path FROM files"
-            " WHERE state = 'indexed') AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice) ORDER BY hash(image_id), image_id LIMIT $most",
+            " WHERE state = 'indexed') AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice)"
+            " ORDER BY hash(image_id), image_id LIMIT $most",
             {"most": sample},
         ):
             yield [(image_id, disk_path(path)) for image_id, path in rows]
