@@ -17,11 +17,12 @@ from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Categ
 
 # A card shows no more mentions than that; a report of a megabyte can hold 40,000.
 MOST_ENTITIES = 1000
+# DICOM lets the words of a header that a row shows be 16 and 64 characters long; a hostile file has megabytes.
 # SQL over the aliases of `Catalogue.documents`: one JSON array, in the order of `Card`.
 PACKED = """json_array(r.report_id, k.study_uid, coalesce(s.patient_id, ''), s.study_date::VARCHAR,
     coalesce(r.text, ''), coalesce(to_json(r.sections), '[]'::JSON), coalesce(en.packed, '[]'::JSON),
-    coalesce(im.image_ids, []), coalesce(s.patient_sex, ''), s.patient_age, coalesce(se.modalities, []),
-    coalesce(s.study_description, ''))"""
+    coalesce(im.image_ids, []), left(coalesce(s.patient_sex, ''), 16), s.patient_age,
+    [left(m, 16) FOR m IN coalesce(se.modalities, [])], left(coalesce(s.study_description, ''), 200))"""
 PACKED_ENTITY = """json_array(text, "start", "end", section, category, assertion, finding, cui, icd10cm, title, score,
     alternatives::JSON, cue, cue_start, cue_end, attributes::JSON, certainty, inferred, rule, sentence_start,
     sentence_end)"""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.config
 import pytest
 from makers import uid, write_department
 
@@ -59,6 +60,20 @@ def test_a_card_holds_what_the_header_says_of_patient_and_study(tmp_path: Path) 
         assert (unknown.patient_sex, unknown.patient_age, unknown.modalities) == ("", None, ("CR",))
         near = next(hit for hit in library.similar(uid(1, 2, 1)).hits if hit.study_uid == uid(1, 1))
         assert (near.patient_sex, near.patient_age, near.modalities, near.study_description) == row
+
+
+def test_a_card_holds_no_more_of_a_header_than_a_row_can_show(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "source", studies=1)
+    for path in source.rglob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            ds.StudyDescription, ds.Modality, ds.PatientSex = "D" * 60_000, "M" * 60_000, "S" * 60_000
+            ds.save_as(path)
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        (hit,) = library.search("").hits
+        assert (hit.study_description, hit.modalities, hit.patient_sex) == ("D" * 200, ("M" * 16,), "S" * 16)
+        assert len(library.holdings.study(uid(1, 1)).study_description) == 60_000
 
 
 def test_a_report_without_a_study_has_a_card_that_says_nothing_of_one(tmp_path: Path) -> None:
