@@ -45,7 +45,7 @@ _JOB = {
     "summary": None,
     "error": None,
 }
-_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "progress": None}
+_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
 _CALIBRATION = {**_REREADING, "kind": "calibrate"}
 _FAILURES = {"total": 1, "failures": [{"path": "/archive/a.dcm", "reason": "is cut off"}], "next": ""}
 _SOURCES = {"sources": [{"path": "/archive", "online": True, "files": 24}]}

@@ -3305,7 +3305,7 @@ export interface operations {
                      *       "dry_run": false,
                      *       "everything": false,
                      *       "created": 1774000000,
-                     *       "started": 1774000000.1,
+                     *       "started": 0,
                      *       "ended": 0
                      *     }
                      */
@@ -3348,7 +3348,7 @@ export interface operations {
                      *       "dry_run": false,
                      *       "everything": false,
                      *       "created": 1774000000,
-                     *       "started": 1774000000.1,
+                     *       "started": 0,
                      *       "ended": 0
                      *     }
                      */
