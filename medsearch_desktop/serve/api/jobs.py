@@ -74,7 +74,7 @@ class Rereading(BaseModel):
     """How stored reports are to be read again; a dry run changes nothing."""
 
     dry_run: bool = False
-    everything: bool = Field(default=False, description="Those too that the present pipeline has read.")
+    everything: Annotated[bool, Field(description="Those too that the present pipeline has read.")] = False
 
 
 def job_routes(library: Library, jobs: Jobs) -> APIRouter:
