@@ -23,7 +23,7 @@ export function AddToList({ kind, id, of }: Properties) {
   return (
     <>
       <Button className="quiet" aria-label={`Put ${of} on a teaching list`} onPress={() => setOpen(true)}>
-        Teaching list
+        + teaching list
       </Button>
       <span role="status" className="quiet-text">
         {added && `On the list ${added}`}
