@@ -156,12 +156,29 @@ def test_every_route_answers_as_it_is_described(
     post(client, "/api/labels", **label)
     assert get(client, "/api/labels")["labels"]
     assert get(client, f"/api/studies/{STUDY}")["labels"] == [label]
+    assert get(client, "/api/labels/targets", label="teaching")["targets"] == [label]
     post(client, "/api/labels/remove", **label)
     entity = get(client, f"/api/reports/{REPORT}")["entities"][0]
     where = {"report_id": REPORT, "start": entity["start"], "end": entity["end"]}
     post(client, "/api/corrections", **where, assertion="uncertain", code="J91.0", note="seen")
     post(client, "/api/corrections/undo", **where)
     assert get(client, "/api/corrections")["corrections"]
+    # Saved searches and teaching lists
+    post(client, "/api/saved", name="mine", question="effusion")
+    post(client, "/api/saved/change", name="mine", note="for Monday")
+    assert get(client, "/api/saved")["saved"]
+    post(client, "/api/saved/remove", name="mine")
+    post(client, "/api/teaching", name="basics")
+    post(client, "/api/teaching/change", name="basics", note="first year")
+    entry = post(client, "/api/teaching/entries", list="basics", target_kind="study", target_id=STUDY)["entry_id"]
+    post(client, "/api/teaching/entries/change", entry_id=entry, note="look at the base")
+    assert get(client, "/api/teaching")["lists"]
+    assert get(client, "/api/teaching/list", name="basics")["entries"]
+    written = post(client, "/api/teaching/export", name="basics", folder=str(tmp_path / "handout"))
+    exported = (Path(written["folder"]) / "list.json").read_bytes()
+    assert client.post("/api/teaching/import", content=exported, params={"name": "again"}).json()["entries"] == 1
+    post(client, "/api/teaching/entries/remove", entry_id=entry)
+    post(client, "/api/teaching/remove", name="basics")
     # Ingests
     assert get(client, "/api/failures")["failures"]
     assert follow(client, described, post(client, "/api/jobs", 202, paths=[source]))["summary"]["unchanged"]
@@ -190,6 +207,14 @@ def test_every_route_answers_as_it_is_described(
     post(client, "/api/models/use", 202, model_id=server.library.models()[1].model_id)
     assert post(client, "/api/models/cancel")["switch"]
     assert get(client, "/api/doctor")["checks"]
+    server.library._database.write(
+        "INSERT INTO reports SELECT * REPLACE (-1 AS report_no, '/gone' AS path, 'gone' AS report_id) FROM reports"
+        " LIMIT 1"
+    )
+    assert post(client, "/api/health/verify")["listed"]
+    assert post(client, "/api/health/repair")["mended"]
+    assert post(client, "/api/health/backup", target=str(tmp_path / "backup"))["rows"]
+    assert post(client, "/api/window") == {"raised": False}
     post(client, "/api/login")
     missing = described.json_routes() - described.seen
     assert missing == set()
