@@ -94,6 +94,8 @@ def test_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
         process = run(*words)
         try:
             process.wait(rng.uniform(0.15, 1.0) * whole)
+            # It was done before: the machine is less busy now than when that was measured.
+            whole = max(0.7 * whole, 2.0)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
