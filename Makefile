@@ -45,8 +45,8 @@ pictures: install ## take README's pictures of the pages, in the demo library (n
 	$(BIN)/medsearch demo --no-window --library $(DEMO)
 	PYTHONPATH=. $(BIN)/python ui/pictures/take.py $(DEMO)
 
-test: install ## run the whole test suite
-	$(BIN)/python -m pytest
+test: install ## run the whole test suite, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: install ## throw damaged and hostile files at the readers for long: FUZZ_EXAMPLES=number, MUTATED_FILES=number
 	MUTATED_FILES=$(or $(MUTATED_FILES),1000) $(BIN)/python -m pytest tests/image/test_mutated.py

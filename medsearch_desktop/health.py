@@ -43,6 +43,8 @@ SAMPLE = 1000
 MOST_LISTED = 1000
 _QUERIES, _NEAREST, _LOWEST_RECALL = 100, 10, 0.9
 _FILES_PER_EVENT = 1000
+# Indexing regions lets go after some images; an ingest does not.
+_SECONDS_FOR_ITS_TURN = 5.0
 
 REPAIR = "`medsearch repair` sets it right, then `medsearch ingest FOLDER` reads what is missing"
 INGEST = "`medsearch ingest FOLDER` takes it up"
@@ -224,7 +226,7 @@ class Health:
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        if not self._writing.acquire(blocking=False):
+        if not self._writing.acquire(timeout=_SECONDS_FOR_ITS_TURN):
             raise LibraryError("an ingest is under way", remedy="Wait until it has ended, or stop it: it goes on later")
         try:
             yield

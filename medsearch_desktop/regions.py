@@ -109,6 +109,8 @@ class Regions:
                 if not batch:
                     return RegionSummary(images, skipped, time.monotonic() - started)
                 done = self._index_batch(batch)
+            # A lock is not fair: without a pause whoever waits for their turn would hardly ever get it.
+            time.sleep(0.001)
             after = batch[-1][0]
             images, skipped = images + done, skipped + len(batch) - done
             if on_event is not None:

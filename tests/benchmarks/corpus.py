@@ -197,7 +197,7 @@ def report_outcome(number: int, document: dict[str, Any], *, linked: bool) -> Ou
         link_rule=LinkRule.STUDY_ID if linked else None,
     )
     file = _file(f"s{number}.txt", FileKind.REPORT)
-    return Outcome(file, INDEXED, file.mtime_ns, report=report)
+    return Outcome(file, INDEXED, file.mtime_ns, reports=(report,))
 
 
 def _entities(text: str, document: dict[str, Any]) -> Iterator[Entity]:

@@ -325,7 +325,7 @@ def test_an_outside_image_is_shown_and_a_region_of_it_asked_by(
     answer = httpx.post(
         f"{served.url}/api/similar", params=roi, headers=headers, content=file.read_bytes(), timeout=60
     ).json()
-    expect(items.first).to_contain_text(f"score {answer['hits'][0]['score']:.3f}")
+    expect(items.first).to_contain_text(f"score {answer['hits'][0]['score']:.2f}")
     assert items.first.text_content() != at_first
 
 

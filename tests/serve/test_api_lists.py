@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from servers import Local, local_server
 
 from medsearch_desktop.library import open_library
 
-LISTS_TS = Path(__file__).parents[2] / "ui" / "src" / "api" / "lists.ts"
 STUDY, IMAGE = uid(1, 1), uid(1, 2, 1)
 HOSTILE = "<b onclick=alert(1)>\"'& /..%2f"
 
@@ -222,27 +220,6 @@ def test_what_cannot_be_shown_is_told(server: Local) -> None:
 
 
 # The browser's half
-
-
-def test_the_interface_knows_the_fields_of_every_answer(server: Local) -> None:
-    text = re.sub(r"/\*.*?\*/", "", LISTS_TS.read_text("utf-8"), flags=re.DOTALL)
-    found = re.findall(r"^export interface (\w+) \{\n(.*?)^\}", text, flags=re.DOTALL | re.MULTILINE)
-    stated = {name: set(re.findall(r"^  (\w+):", body, flags=re.MULTILINE)) for name, body in found}
-    saved = post(server, "/api/saved", name="a", question="x")
-    post(server, "/api/teaching/entries", list="a", target_kind="study", target_id=STUDY)
-    opened = get(server, "/api/teaching/list", name="a")
-    count = post(server, "/api/labels", target_kind="study", target_id=STUDY, label="odd")
-    labels = get(server, "/api/labels")["labels"][0]
-    post(server, "/api/labels/remove", **count)
-    given = {
-        "SavedSearch": saved,
-        "TeachingList": opened["about"],
-        "TeachingEntry": opened["entries"][0],
-        "OpenedList": opened,
-        "LabelCount": labels,
-    }
-    assert stated.keys() == given.keys()
-    assert {name: fields - given[name].keys() for name, fields in stated.items() if fields - given[name].keys()} == {}
 
 
 def test_the_routes_are_described_with_what_they_answer(server: Local) -> None:
