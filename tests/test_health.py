@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
 from makers import write_department
+from messages_made import hl7
 
 from medsearch_desktop.errors import LibraryError
 from medsearch_desktop.library import Library, open_library
@@ -75,6 +77,11 @@ DAMAGE = {
     " WHERE image_no = (SELECT min(image_no) FROM images)",
     "vector-without-image": "INSERT INTO vectors SELECT 999, model_id, vector FROM vectors LIMIT 1",
     "unembedded-without-image": "INSERT INTO unembedded VALUES (999, 'm', 'because')",
+    "region-without-image": "INSERT INTO regions VALUES (999, 'network', 'x'::BLOB)",
+    "slice-without-image": "INSERT INTO slices VALUES (999, '9.9.9', '', NULL, true)",
+    "side-without-image": "INSERT INTO sides VALUES (999, 'L')",
+    "mean-without-slices": "INSERT INTO series_vectors SELECT '9.9.9', model_id, '', vector FROM vectors LIMIT 1",
+    "version-without-file": "INSERT INTO report_versions VALUES (9, 'r', '/nowhere', 0, 'final', '', '', '', '', '{}')",
     "entity-without-report": "UPDATE entities SET report_no = 999 WHERE report_no ="
     " (SELECT report_no FROM reports WHERE path LIKE '%s50000002.txt') AND ordinal = 0",
     "study-without-content": "INSERT INTO studies VALUES (999, '9.9', 'p', '', NULL, '', '', NULL, '')",
@@ -156,6 +163,35 @@ def test_files_are_held_against_their_records(own: tuple[Library, Path]) -> None
     assert library.health.repair(files=True).requeued == 1
     library.ingest([source])
     assert library.health.verify(files=True).ok
+
+
+def test_members_of_archives_are_looked_for_in_their_archive(tmp_path: Path) -> None:
+    source = write_department(tmp_path / "drawn", studies=2, size=64)
+    packed = tmp_path / "packed" / "studies.zip"
+    packed.parent.mkdir()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(source.rglob("*.*")):
+            archive.write(path, path.relative_to(source))
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([packed.parent])
+        assert library.totals().images == 4
+        report = library.health.verify(files=True)
+        assert report.ok, report.as_json()
+        packed.unlink()
+        packed.with_name("another.txt").write_text("No effusion.")
+        assert set(library.health.verify().kinds) == {"file-gone"}
+
+
+def test_an_earlier_version_of_a_report_is_no_fault(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "first.hl7").write_bytes(hl7("No effusion.", status="P", changed="20240315100000"))
+    (source / "second.hl7").write_bytes(hl7("Large effusion.", status="F"))
+    with open_library(tmp_path / "library", create=True) as library:
+        library.ingest([source])
+        assert library.totals().reports == 1
+        report = library.health.verify(files=True)
+        assert report.ok, report.as_json()
 
 
 def test_a_folder_that_is_away_is_no_fault(own: tuple[Library, Path]) -> None:
