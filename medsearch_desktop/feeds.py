@@ -43,7 +43,8 @@ def limits_of(config: Config) -> Limits:
 def kind_of(head: bytes, *, size: int, name: str, config: Config) -> FileKind:
     """Return what a file of `size` bytes is that begins with `head`: as `sniff_bytes` says, or a file of reports."""
     kind = sniff_bytes(head, size=size, name=name)
-    if kind is not FileKind.OTHER or not head or is_beside_reports(name):
+    # What is DICOM and of no kind there is a table of contents.
+    if kind is not FileKind.OTHER or not head or head[128:132] == b"DICM" or is_beside_reports(name):
         return kind
     return FileKind.REPORT if is_feed(head, name=name, config=config) else kind
 

@@ -46,7 +46,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyCon
         entities = [tuple(part.format(assertion) for part in EFFUSION)] if assertion else []
         if text is not None:
             connection.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, 'folder', '', 'utf-8', ?, [], '1', 'en')",
+                "INSERT INTO reports (report_no, report_id, study_uid, link_rule, path, encoding, text, sections,"
+                " pipeline_version, language) VALUES (?, ?, ?, 'folder', '', 'utf-8', ?, [], '1', 'en')",
                 [number, f"R{number}", uid, text],
             )
             for code, title, finding, said, category, mention in entities:
