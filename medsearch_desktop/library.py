@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +22,14 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
-from medsearch_desktop.errors import MedSearchError, NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
 from medsearch_desktop.filing import link_reports
 from medsearch_desktop.health import Health
 from medsearch_desktop.holdings import Holdings
 from medsearch_desktop.image.models import ModelSpec, find_model
 from medsearch_desktop.image.preprocess import Display, thumbnail
 from medsearch_desktop.ingest import Ingest, OnEvent
-from medsearch_desktop.likeness import visual_hits
+from medsearch_desktop.likeness import Likeness
 from medsearch_desktop.lists import Lists
 from medsearch_desktop.log import Log
 from medsearch_desktop.quarantine import Quarantine
@@ -52,17 +51,17 @@ from medsearch_desktop.records import (
     VisualAnswer,
 )
 from medsearch_desktop.reembed import ModelSwitch
-from medsearch_desktop.regions import Regions, RegionsFound, RegionSummary
+from medsearch_desktop.regions import Regions, RegionSummary
 from medsearch_desktop.reread import OnReport
 from medsearch_desktop.review import Review
 from medsearch_desktop.search.aggregate import facets
 from medsearch_desktop.search.filters import to_sql
 from medsearch_desktop.search.hybrid import fuse
-from medsearch_desktop.search.meter import Meter, Meters
+from medsearch_desktop.search.meter import Meters
 from medsearch_desktop.search.query import parse
 from medsearch_desktop.search.text import make_snippet, matching_documents, search_documents
 from medsearch_desktop.search.tree import Tree, split_like
-from medsearch_desktop.search.visual import Nearest, nearest
+from medsearch_desktop.search.visual import nearest
 from medsearch_desktop.source.opening import container_of, exists
 from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
@@ -78,7 +77,7 @@ from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
 from medsearch_desktop.volumes import Volumes
-from medsearch_desktop.workbench import Region, Workbench, neither_image_nor_file
+from medsearch_desktop.workbench import Region, Workbench
 
 __all__ = ["FORMAT", "MARKER", "Library", "open_library"]
 
@@ -138,6 +137,15 @@ class Library:
                 average=self.volumes.average,
             )
             self.fulltext = FulltextIndex(self.path / "indexes" / "fulltext")
+            self._likeness = Likeness(
+                catalogue=self.catalogue,
+                fulltext=self.fulltext,
+                thumbnails=self.thumbnails,
+                embeddings=self._embeddings,
+                meters=self._meters,
+                volumes=self.volumes,
+                regions=self._regions,
+            )
             self.health = Health(
                 database=self._database,
                 catalogue=self.catalogue,
@@ -482,46 +490,9 @@ class Library:
         Raises NotFoundError, DecodeError, QueryError, ModelMissingError for an image that must be
         embedded by a model that has gone, ModelError for one that has no vectors here.
         """
-        name = os.fspath(image)
-        model_id = model or self.model_id
-        index = self._embeddings.index_of(model_id)
         allowed = self._images_where(where) if where.strip() else None
-        notes = self._visual_notes(model_id, index)
-        show = partial(visual_hits, self.catalogue, self.fulltext, self.thumbnails, series_of=self.volumes.series_of)
-        whole = data is None and self.catalogue.image(name) is None and self.volumes.has_series(name)
-        if roi is not None and not whole:
-            found = self._regions.ask(
-                name,
-                roi,
-                row=self.catalogue.image(name) if data is None else None,
-                data=data,
-                whole=lambda: self._query_vector(name, None, model_id, data=data)[0],
-                index=index,
-                k=k,
-                allowed=allowed,
-            )
-            if isinstance(found, RegionsFound):
-                hits = show(numbers=found.numbers, scores=found.scores, regions=found)
-                return VisualAnswer(name, model_id, hits, notes=(*notes, *found.notes))
-            notes = (*notes, f"the region alone was compared with whole images: {found}")
-        if whole:
-            near = self._near_series(index, name, roi, model_id, k=k, allowed=allowed)
-        else:
-            vector, known = self._query_vector(name, roi, model_id, data=data)
-            without = known.image_no if known and roi is None else None
-            near = self.volumes.nearest(index, vector, k=k, allowed=allowed, without=without)
-        meter = self._meters.of(model_id) if roi is None and not whole else None
-        expected = meter.expected(near.scores).tolist() if meter else None
-        hits = show(numbers=near.numbers, scores=near.scores, expected=expected)
-        shares = [hit.expected for hit in hits if hit.expected is not None]
-        return VisualAnswer(
-            name,
-            model_id,
-            hits,
-            nothing_close=near.nothing_close or not _promising(meter, near.scores),
-            expected=sum(shares) / len(shares) if shares else None,
-            chance=meter.curve.chance if meter else None,
-            notes=notes,
+        return self._likeness.near(
+            os.fspath(image), k=k, roi=roi, allowed=allowed, model_id=model or self.model_id, data=data
         )
 
     def index_regions(
@@ -568,7 +539,7 @@ class Library:
 
     def _search_like(self, tree: Tree, like: str, *, k: int, offset: int) -> SearchAnswer:
         model_id = self.model_id
-        vector, _ = self._query_vector(like, None, model_id)
+        vector, _ = self._likeness.vector(like, model_id=model_id)
         depth = max(FUSION_DEPTH, 4 * (offset + k))
         matching = matching_documents(self.fulltext, tree)
         docs = self.catalogue.images_of_documents(matching)
@@ -586,7 +557,7 @@ class Library:
         ranked_nos = [doc_no for doc_no, _, _ in fused]
         fused += [(doc_no, 0.0, ()) for doc_no in np.setdiff1d(matching, ranked_nos).tolist()]
         fused = fused[offset : offset + k]
-        nothing_close = found.nothing_close or not _promising(self._meters.of(model_id), found.scores)
+        nothing_close = found.nothing_close or not self._likeness.is_promising(model_id, found.scores)
         notes = ("nothing close to that image",) if nothing_close else ()
         hits = self._hits(tree, [(no, score) for no, score, _ in fused], [shares for _, _, shares in fused])
         return SearchAnswer(len(matching), hits, notes=notes)
@@ -633,48 +604,6 @@ class Library:
         )
         return self.catalogue.images_where(condition, parameters)
 
-    def _query_vector(
-        self, image: str, roi: Region | None, model_id: str, *, data: bytes | None = None
-    ) -> tuple[NDArray[np.float32], ImageRow | None]:
-        if data is not None:
-            return self._embeddings.vector(image, model_id=model_id, roi=roi, data=data), None
-        row = self.catalogue.image(image)
-        if row is None:
-            if not Path(image).is_file():
-                raise neither_image_nor_file(image)
-            return self._embeddings.vector(image, model_id=model_id, roi=roi), None
-        if roi is None:
-            with suppress(KeyError):
-                return self._embeddings.index_of(model_id).vectors_of(np.array([row.image_no]))[0], row
-        return self._embeddings.vector(row.path, model_id=model_id, image_id=row.image_id, roi=roi), row
-
-    def _near_series(
-        self,
-        index: VectorIndex,
-        series_uid: str,
-        roi: Region | None,
-        model_id: str,
-        *,
-        k: int,
-        allowed: NDArray[np.int64] | None,
-    ) -> Nearest:
-        if roi is not None:
-            raise MedSearchError("a series has no region", item=series_uid, remedy="Give one of its images")
-        try:
-            return self.volumes.nearest_to_series(index, series_uid, model_id, k=k, allowed=allowed)
-        except KeyError:
-            raise NotFoundError(
-                "no image of this series has a vector", item=series_uid, remedy="`medsearch ingest` makes them"
-            ) from None
-
-    def _visual_notes(self, model_id: str, index: VectorIndex) -> tuple[str, ...]:
-        notes = []
-        if model_id != self.model_id:
-            notes.append(f"{index.count} images of {self.totals().images} have a vector of the model {model_id}")
-        if why := self._meters.note(model_id, images=index.count):
-            notes.append(f"the match meter is out of date: {why}; `medsearch model calibrate` measures it anew")
-        return tuple(notes)
-
     def _catch_up(self, on_event: OnEvent | None, stop: threading.Event) -> int:
         started = time.monotonic()
 
@@ -715,8 +644,3 @@ class Library:
             changed, last = self.catalogue.changes("document", after=self.fulltext.watermark)
             if last != self.fulltext.watermark:
                 self.fulltext.update(self.catalogue.documents(changed), changed.tolist(), watermark=last)
-
-
-def _promising(meter: Meter | None, scores: NDArray[np.float32]) -> bool:
-    """Whether the best of an answer is more likely to share a finding than any image; without a meter, yes."""
-    return meter is None or not len(scores) or meter.above_chance(float(scores[0]))

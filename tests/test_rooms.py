@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "volumes": {"image", "store", "search"},
     "embeddings": {"image", "store", "reembed", "workbench"},
     "regions": {"image", "search", "store", "workbench"},
-    "likeness": {"store", "regions"},
+    "likeness": {"embeddings", "regions", "search", "store", "volumes", "workbench"},
     "library": {
         "source",
         "image",
