@@ -9,7 +9,9 @@ from medsearch_desktop.serve.commands import tell_where
 from medsearch_desktop.serve.security import App, Message, Receive, Scope, Send
 
 # What only asks. Whatever changes something is waited for: nobody could tell whether it was done.
-QUESTIONS = frozenset({("POST", "/api/similar"), ("POST", "/graphql")})
+QUESTIONS = frozenset({("POST", "/api/similar"), ("POST", "/api/preview"), ("POST", "/graphql")})
+# What is made whole before it is sent, however long that takes.
+MADE_FIRST = frozenset({"/api/teaching/export"})
 
 
 class Deadline:
@@ -28,7 +30,8 @@ class Deadline:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         asks = scope["type"] == "http" and (
-            scope["method"] in ("GET", "HEAD") or (scope["method"], scope["path"]) in QUESTIONS
+            (scope["method"] in ("GET", "HEAD") and scope["path"] not in MADE_FIRST)
+            or (scope["method"], scope["path"]) in QUESTIONS
         )
         if not asks:
             await self._app(scope, receive, send)

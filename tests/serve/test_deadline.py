@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,20 @@ def test_what_changes_something_is_waited_for(served: Local, monkeypatch: pytest
     body = {"target_kind": "study", "target_id": "1.2.3", "label": "teaching"}
     assert served.client.post("/api/labels", json=body).status_code == 200
     assert done.is_set()
+
+
+def test_an_export_is_waited_for(served: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = served.library.lists.export_zip
+
+    def export_zip(*given: Any, **named: Any) -> int:
+        time.sleep(1.5)
+        return write(*given, **named)
+
+    served.library.lists.create_teaching("basics")
+    monkeypatch.setattr(served.library.lists, "export_zip", export_zip)
+    answer = served.client.get("/api/teaching/export", params={"name": "basics"})
+    assert answer.status_code == 200
+    assert answer.content.startswith(b"PK")
 
 
 def test_a_quick_failure_is_still_its_own_error(served: Local) -> None:
