@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from medsearch_desktop.errors import ListError, NotFoundError, RequestError
 from medsearch_desktop.handout import FORMAT, write_handout
@@ -26,6 +26,8 @@ from medsearch_desktop.store.lists import (
     NewEntry,
     SavedSearch,
     SavedSearches,
+    Sort,
+    TargetKind,
     TeachingEntry,
     TeachingList,
     TeachingLists,
@@ -35,12 +37,21 @@ from medsearch_desktop.store.lists import (
 from medsearch_desktop.store.reports import Reports
 from medsearch_desktop.store.studies import Label, Studies
 
-__all__ = ["Label", "Lists", "SavedSearch", "TeachingEntry", "TeachingList", "find_saved"]
+__all__ = [
+    "Label",
+    "Lists",
+    "SavedSearch",
+    "Sort",
+    "TargetKind",
+    "TeachingEntry",
+    "TeachingList",
+    "find_saved",
+]
 
 MOST_NAME = 200
 MOST_NOTE = 4000
 MOST_QUESTION = 4000
-SORTS = ("score", "date", "oldest", "patient")
+SORTS = get_args(Sort)
 KINDS = ("study", "image")
 
 
@@ -208,7 +219,7 @@ def _checked(name: str, question: str, sort: str, note: str, *, at: str) -> Save
         raise RequestError(f"is none of {', '.join(SORTS)}", item="sort")
     question = _text(question.strip(), "question")
     parse(question)
-    return SavedSearch(_name(name), question, sort, _note(note), at)
+    return SavedSearch(_name(name), question, cast(Sort, sort), _note(note), at)
 
 
 def _name(name: str) -> str:

@@ -17,6 +17,7 @@ from medsearch_desktop.errors import ListError, NotFoundError
 from medsearch_desktop.store.database import Database
 
 TargetKind = Literal["study", "image"]
+Sort = Literal["score", "date", "oldest", "patient"]
 MOST_ENTRIES = 2000
 MOST_PICTURES = 40
 
@@ -27,7 +28,7 @@ class SavedSearch:
 
     name: str
     question: str
-    sort: str
+    sort: Sort
     note: str
     created_at: str
 
@@ -52,7 +53,7 @@ class TeachingEntry:
     """
 
     entry_id: str
-    target_kind: str
+    target_kind: TargetKind
     target_id: str
     reference: str
     note: str

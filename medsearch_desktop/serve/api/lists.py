@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -16,11 +15,20 @@ from starlette.background import BackgroundTask
 
 from medsearch_desktop.errors import ListError, RequestError
 from medsearch_desktop.library import Library
-from medsearch_desktop.lists import MOST_NAME, MOST_NOTE, MOST_QUESTION, SavedSearch, TeachingList
+from medsearch_desktop.lists import (
+    MOST_NAME,
+    MOST_NOTE,
+    MOST_QUESTION,
+    SavedSearch,
+    Sort,
+    TargetKind,
+    TeachingEntry,
+    TeachingList,
+)
 from medsearch_desktop.packing import file_name_of
+from medsearch_desktop.serve.api import models
 from medsearch_desktop.serve.api.answers import Json, example
 
-SortName = Literal["score", "date", "oldest", "patient"]
 Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
 Note = Annotated[str, Field(max_length=MOST_NOTE)]
 Asked = Annotated[str, Query(max_length=MOST_NAME, description="The name of the list.")]
@@ -62,64 +70,23 @@ _ENTRY = {
 }
 
 
-class SavedSearchRow(BaseModel):
-    """A saved search; `created_at` is ISO 8601 in UTC."""
-
-    name: str
-    question: str
-    sort: SortName
-    note: str
-    created_at: str
-
-
-class SavedSearchRows(BaseModel):
+class SavedSearches(BaseModel):
     """Every saved search by name."""
 
-    saved: list[SavedSearchRow]
+    saved: list[SavedSearch]
 
 
-class TeachingListRow(BaseModel):
-    """A teaching list; `missing` counts the entries whose study or image is not in the library."""
-
-    name: str
-    note: str
-    created_at: str
-    entries: int
-    missing: int
-
-
-class TeachingListRows(BaseModel):
+class TeachingLists(BaseModel):
     """Every teaching list by name."""
 
-    lists: list[TeachingListRow]
-
-
-class TeachingEntryRow(BaseModel):
-    """A study or an image on a list; `image_ids` are at most 40 of its `images`, those with a picture."""
-
-    entry_id: str
-    target_kind: Literal["study", "image"]
-    target_id: str
-    reference: str
-    note: str
-    added_at: str
-    missing: bool
-    study_uid: str
-    study_date: date | None
-    study_description: str
-    patient_sex: str
-    patient_age: float | None
-    modalities: list[str]
-    view_positions: list[str]
-    image_ids: list[str]
-    images: int
+    lists: list[TeachingList]
 
 
 class OpenedList(BaseModel):
     """A teaching list and its entries in their order."""
 
-    about: TeachingListRow
-    entries: list[TeachingEntryRow]
+    about: TeachingList
+    entries: list[TeachingEntry]
 
 
 class Removed(BaseModel):
@@ -140,18 +107,10 @@ class Changed(BaseModel):
     entry_id: str
 
 
-class LabelledRow(BaseModel):
-    """A study, series, image or report with a label."""
-
-    target_kind: str
-    target_id: str
-    label: str
-
-
-class LabelledRows(BaseModel):
+class Labelled(BaseModel):
     """Everything that has a label."""
 
-    targets: list[LabelledRow]
+    targets: list[models.Label]
 
 
 class NewSearch(BaseModel):
@@ -159,7 +118,7 @@ class NewSearch(BaseModel):
 
     name: Name
     question: str = Field("", max_length=MOST_QUESTION)
-    sort: SortName = "score"
+    sort: Sort = "score"
     note: Note = ""
 
 
@@ -169,7 +128,7 @@ class ChangedSearch(BaseModel):
     name: Name
     to: Name | None = Field(None, description="Its new name.")
     question: str | None = Field(None, max_length=MOST_QUESTION)
-    sort: SortName | None = None
+    sort: Sort | None = None
     note: Note | None = None
 
 
@@ -198,7 +157,7 @@ class NewEntry(BaseModel):
     """A study or image to put on a list, which begins where there is none of that name."""
 
     list: Name
-    target_kind: Literal["study", "image"]
+    target_kind: TargetKind
     target_id: str = Field(max_length=1000)
     note: Note = ""
 
@@ -236,22 +195,22 @@ def list_routes(library: Library) -> APIRouter:
     """Return the routes of saved searches, teaching lists and the targets of labels."""
     router = APIRouter(tags=["lists"])
 
-    @router.get("/labels/targets", responses=example({"targets": [_LABELLED]}, model=LabelledRows))
+    @router.get("/labels/targets", responses=example({"targets": [_LABELLED]}, model=Labelled))
     def labelled(label: Annotated[str, Query(max_length=200)]) -> Json:
         """List the studies, series, images and reports that have a label."""
         return Json({"targets": [asdict(each) for each in library.lists.labelled(label)]})
 
-    @router.get("/saved", responses=example({"saved": [_SAVED]}, model=SavedSearchRows))
+    @router.get("/saved", responses=example({"saved": [_SAVED]}, model=SavedSearches))
     def saved() -> Json:
         """List every saved search by name."""
         return Json({"saved": [asdict(each) for each in library.lists.saved()]})
 
-    @router.post("/saved", responses=example(_SAVED, model=SavedSearchRow))
+    @router.post("/saved", responses=example(_SAVED, model=SavedSearch))
     def save(new: NewSearch) -> Json:
         """Keep a question, which has to be one that can be read, under a name that is free."""
         return _row(library.lists.save(new.name, new.question, sort=new.sort, note=new.note))
 
-    @router.post("/saved/change", responses=example(_SAVED, model=SavedSearchRow))
+    @router.post("/saved/change", responses=example(_SAVED, model=SavedSearch))
     def change_saved(new: ChangedSearch) -> Json:
         """Rename a saved search, or change its question, sort or note."""
         return _row(
@@ -264,17 +223,17 @@ def list_routes(library: Library) -> APIRouter:
         library.lists.forget_saved(old.name)
         return Json({"removed": old.name})
 
-    @router.get("/teaching", responses=example({"lists": [_LIST]}, model=TeachingListRows))
+    @router.get("/teaching", responses=example({"lists": [_LIST]}, model=TeachingLists))
     def teaching() -> Json:
         """List every teaching list by name."""
         return Json({"lists": [asdict(each) for each in library.lists.teaching()]})
 
-    @router.post("/teaching", responses=example(_LIST, model=TeachingListRow))
+    @router.post("/teaching", responses=example(_LIST, model=TeachingList))
     def create(new: NewList) -> Json:
         """Begin a teaching list."""
         return _row(library.lists.create_teaching(new.name, note=new.note))
 
-    @router.post("/teaching/change", responses=example(_LIST, model=TeachingListRow))
+    @router.post("/teaching/change", responses=example(_LIST, model=TeachingList))
     def change(new: ChangedList) -> Json:
         """Rename a teaching list or change its note."""
         return _row(library.lists.change_teaching(new.name, to=new.to, note=new.note))
@@ -342,7 +301,7 @@ def list_routes(library: Library) -> APIRouter:
             {"folder": to.folder, "entries": library.lists.export_folder(to.name, to.folder, with_reports=to.reports)}
         )
 
-    @router.post("/teaching/import", responses=example(_LIST, model=TeachingListRow), openapi_extra=_JSON_BODY)
+    @router.post("/teaching/import", responses=example(_LIST, model=TeachingList), openapi_extra=_JSON_BODY)
     async def bring(request: Request, name: NewName = "") -> Json:
         """Take over the list.json of an export, which is the body, as a new list."""
         body = await request.body()

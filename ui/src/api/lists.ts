@@ -8,9 +8,9 @@ import type { components } from './schema';
 type Schemas = components['schemas'];
 
 export type LabelCount = Schemas['LabelCount'];
-export type SavedSearch = Schemas['SavedSearchRow'];
-export type TeachingList = Schemas['TeachingListRow'];
-export type TeachingEntry = Schemas['TeachingEntryRow'];
+export type SavedSearch = Schemas['SavedSearch'];
+export type TeachingList = Schemas['TeachingList'];
+export type TeachingEntry = Schemas['TeachingEntry'];
 export type OpenedList = Schemas['OpenedList'];
 export type ListedKind = TeachingEntry['target_kind'];
 
@@ -21,12 +21,12 @@ export const labelCounts = queryOptions({
 
 export const savedSearches = queryOptions({
   queryKey: ['saved'],
-  queryFn: async ({ signal }) => (await get<Schemas['SavedSearchRows']>('/saved', {}, signal)).saved,
+  queryFn: async ({ signal }) => (await get<Schemas['SavedSearches']>('/saved', {}, signal)).saved,
 });
 
 export const teachingLists = queryOptions({
   queryKey: ['teaching'],
-  queryFn: async ({ signal }) => (await get<Schemas['TeachingListRows']>('/teaching', {}, signal)).lists,
+  queryFn: async ({ signal }) => (await get<Schemas['TeachingLists']>('/teaching', {}, signal)).lists,
 });
 
 export const teachingList = (name: string) =>

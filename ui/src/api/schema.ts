@@ -1728,24 +1728,12 @@ export interface components {
             count: number;
         };
         /**
-         * LabelledRow
-         * @description A study, series, image or report with a label.
-         */
-        LabelledRow: {
-            /** Target Kind */
-            target_kind: string;
-            /** Target Id */
-            target_id: string;
-            /** Label */
-            label: string;
-        };
-        /**
-         * LabelledRows
+         * Labelled
          * @description Everything that has a label.
          */
-        LabelledRows: {
+        Labelled: {
             /** Targets */
-            targets: components["schemas"]["LabelledRow"][];
+            targets: components["schemas"]["Label"][];
         };
         /**
          * Labels
@@ -2049,9 +2037,9 @@ export interface components {
          * @description A teaching list and its entries in their order.
          */
         OpenedList: {
-            about: components["schemas"]["TeachingListRow"];
+            about: components["schemas"]["TeachingList"];
             /** Entries */
-            entries: components["schemas"]["TeachingEntryRow"][];
+            entries: components["schemas"]["TeachingEntry"][];
         };
         /**
          * Progress
@@ -2297,10 +2285,10 @@ export interface components {
             everything?: boolean;
         };
         /**
-         * SavedSearchRow
-         * @description A saved search; `created_at` is ISO 8601 in UTC.
+         * SavedSearch
+         * @description A question under a name; `sort` is one of those of a search, `created_at` ISO 8601 in UTC.
          */
-        SavedSearchRow: {
+        SavedSearch: {
             /** Name */
             name: string;
             /** Question */
@@ -2316,12 +2304,12 @@ export interface components {
             created_at: string;
         };
         /**
-         * SavedSearchRows
+         * SavedSearches
          * @description Every saved search by name.
          */
-        SavedSearchRows: {
+        SavedSearches: {
             /** Saved */
-            saved: components["schemas"]["SavedSearchRow"][];
+            saved: components["schemas"]["SavedSearch"][];
         };
         /**
          * Screen
@@ -2639,10 +2627,13 @@ export interface components {
             failures: components["schemas"]["Failure"][];
         };
         /**
-         * TeachingEntryRow
-         * @description A study or an image on a list; `image_ids` are at most 40 of its `images`, those with a picture.
+         * TeachingEntry
+         * @description One study or image of a list, with what is known of it now.
+         *
+         *     `target_id` is empty where the target was never here, `study_uid` where it is `missing`. `image_ids` are those
+         *     with a picture, at most 40 and evenly spaced, of `images` in all.
          */
-        TeachingEntryRow: {
+        TeachingEntry: {
             /** Entry Id */
             entry_id: string;
             /**
@@ -2680,10 +2671,10 @@ export interface components {
             images: number;
         };
         /**
-         * TeachingListRow
-         * @description A teaching list; `missing` counts the entries whose study or image is not in the library.
+         * TeachingList
+         * @description A list to teach with: how many entries it has and of how many the target is not here.
          */
-        TeachingListRow: {
+        TeachingList: {
             /** Name */
             name: string;
             /** Note */
@@ -2696,12 +2687,12 @@ export interface components {
             missing: number;
         };
         /**
-         * TeachingListRows
+         * TeachingLists
          * @description Every teaching list by name.
          */
-        TeachingListRows: {
+        TeachingLists: {
             /** Lists */
-            lists: components["schemas"]["TeachingListRow"][];
+            lists: components["schemas"]["TeachingList"][];
         };
         /**
          * Totals
@@ -3764,7 +3755,7 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["LabelledRows"];
+                    "application/json": components["schemas"]["Labelled"];
                 };
             };
             /** @description What went wrong */
@@ -3806,7 +3797,7 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["SavedSearchRows"];
+                    "application/json": components["schemas"]["SavedSearches"];
                 };
             };
             /** @description What went wrong */
@@ -3848,7 +3839,7 @@ export interface operations {
                      *       "created_at": "2026-03-01T09:30:00.000000+00:00"
                      *     }
                      */
-                    "application/json": components["schemas"]["SavedSearchRow"];
+                    "application/json": components["schemas"]["SavedSearch"];
                 };
             };
             /** @description What went wrong */
@@ -3890,7 +3881,7 @@ export interface operations {
                      *       "created_at": "2026-03-01T09:30:00.000000+00:00"
                      *     }
                      */
-                    "application/json": components["schemas"]["SavedSearchRow"];
+                    "application/json": components["schemas"]["SavedSearch"];
                 };
             };
             /** @description What went wrong */
@@ -3970,7 +3961,7 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["TeachingListRows"];
+                    "application/json": components["schemas"]["TeachingLists"];
                 };
             };
             /** @description What went wrong */
@@ -4012,7 +4003,7 @@ export interface operations {
                      *       "missing": 0
                      *     }
                      */
-                    "application/json": components["schemas"]["TeachingListRow"];
+                    "application/json": components["schemas"]["TeachingList"];
                 };
             };
             /** @description What went wrong */
@@ -4054,7 +4045,7 @@ export interface operations {
                      *       "missing": 0
                      *     }
                      */
-                    "application/json": components["schemas"]["TeachingListRow"];
+                    "application/json": components["schemas"]["TeachingList"];
                 };
             };
             /** @description What went wrong */
@@ -4395,7 +4386,7 @@ export interface operations {
                      *       "missing": 0
                      *     }
                      */
-                    "application/json": components["schemas"]["TeachingListRow"];
+                    "application/json": components["schemas"]["TeachingList"];
                 };
             };
             /** @description What went wrong */
