@@ -1,14 +1,11 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Button } from 'react-aria-components/Button';
-import { Dialog } from 'react-aria-components/Dialog';
-import { Heading } from 'react-aria-components/Heading';
-import { Modal, ModalOverlay } from 'react-aria-components/Modal';
 
 import { post } from '../api/client';
 import { savedSearches } from '../api/lists';
 import type { Sort } from '../api/queries';
-import { ErrorMessage } from '../parts/Message';
+import { NoteDialog } from '../parts/NoteDialog';
 
 interface Properties {
   question: string;
@@ -73,47 +70,25 @@ interface NamingProperties {
 function Naming({ question, sort, onDone }: NamingProperties) {
   const queries = useQueryClient();
   const [name, setName] = useState('');
-  const [note, setNote] = useState('');
-  const [error, setError] = useState<unknown>(null);
-  const save = async () => {
-    try {
-      await post('/saved', { name: name.trim(), question, sort, note });
-      await queries.invalidateQueries({ queryKey: ['saved'] });
-      onDone(name.trim());
-    } catch (reason) {
-      setError(reason);
-    }
+  const save = async (note: string) => {
+    await post('/saved', { name: name.trim(), question, sort, note });
+    await queries.invalidateQueries({ queryKey: ['saved'] });
+    onDone(name.trim());
   };
   return (
-    <ModalOverlay className="overlay" isOpen isDismissable onOpenChange={() => onDone('')}>
-      <Modal className="dialog">
-        <Dialog>
-          <Heading slot="title">Save this search</Heading>
-          <form
-            onSubmit={(event) => {
-              event.preventDefault();
-              void save();
-            }}
-          >
-            <p className="query">{question}</p>
-            <label>
-              Name
-              <input value={name} maxLength={200} autoFocus onChange={(event) => setName(event.target.value)} />
-            </label>
-            <label>
-              Note
-              <textarea value={note} maxLength={4000} rows={3} onChange={(event) => setNote(event.target.value)} />
-            </label>
-            {error !== null && <ErrorMessage error={error} what="The search was not saved" />}
-            <p className="actions">
-              <Button type="submit" isDisabled={!name.trim()}>
-                Save
-              </Button>
-              <Button slot="close">Cancel</Button>
-            </p>
-          </form>
-        </Dialog>
-      </Modal>
-    </ModalOverlay>
+    <NoteDialog
+      title="Save this search"
+      action="Save"
+      refused="The search was not saved"
+      isReady={name.trim() !== ''}
+      submit={save}
+      onClose={() => onDone('')}
+    >
+      <p className="query">{question}</p>
+      <label>
+        Name
+        <input value={name} maxLength={200} autoFocus onChange={(event) => setName(event.target.value)} />
+      </label>
+    </NoteDialog>
   );
 }
