@@ -100,7 +100,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("max_answer_seconds", float, 60.0, "A question to the server that takes longer is refused.", 0.1, 86_400),
     Setting("exact_below", int, 4_000, "Vectors up to which visual search is exact.", 0, 10_000_000),
-    Setting("search_breadth", int, 100, "Candidates (ef) that approximate visual search weighs.", 10, 10_000),
+    Setting("search_breadth", int, 400, "Candidates that approximate visual search compares in full.", 10, 10_000),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 

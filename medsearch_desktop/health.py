@@ -309,8 +309,8 @@ class Health:
         if not len(numbers) or not index.graph_count:
             return
         shares = []
-        for vector in index.vectors_of(numbers):
-            exact, _ = index.exact(vector, _NEAREST)
+        asked = index.vectors_of(numbers)
+        for vector, (exact, _) in zip(asked, index.exact_each(asked, _NEAREST), strict=True):
             near, _ = index.search(vector, _NEAREST)
             shares.append(len(np.intersect1d(exact, near)) / len(exact))
         report.recall = float(np.mean(shares))

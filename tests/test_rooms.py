@@ -91,7 +91,7 @@ ALLOWED: dict[str, set[str] | None] = {
 # A library that only one file may import, so that its errors are translated in one place.
 SOLE_IMPORTERS = {
     "duckdb": "store/database.py",
-    "hnswlib": "store/vectors.py",
+    "hnswlib": "store/graph.py",
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
     "openvino": "image/openvino_engine.py",

@@ -220,7 +220,7 @@ def _disk(path: Path, images: int) -> dict[str, float]:
         "database": [path / "library.duckdb"],
         "text": (path / "indexes" / "fulltext").rglob("*"),
         "vectors": path.glob("indexes/vectors-*/vectors.f32"),
-        "graph": path.glob("indexes/vectors-*/graph.hnsw"),
+        "graph": path.glob("indexes/vectors-*/graph-*.hnsw"),
     }
     sizes = {name: sum(f.stat().st_size for f in files if f.is_file()) / images for name, files in parts.items()}
     return {name: round(size, 1) for name, size in {**sizes, "total": sum(sizes.values())}.items()}

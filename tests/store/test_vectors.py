@@ -224,7 +224,7 @@ def test_an_altered_graph_is_never_loaded(tmp_path: Path) -> None:
     index = open_index(tmp_path, exact_below=500)
     index.update(np.arange(2000), vectors, removed=NONE, watermark=1)
     index.extend_graph()
-    graph = tmp_path / "graph.hnsw"
+    (graph,) = tmp_path.glob("graph-*.hnsw")
     content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 0xFF
     graph.write_bytes(content)
@@ -252,5 +252,6 @@ def test_its_files_are_private(tmp_path: Path) -> None:
     index = open_index(tmp_path, exact_below=10)
     index.update(np.arange(50), unit(50, seed=1), removed=NONE, watermark=1)
     index.extend_graph()
-    for name in ("index.json", "vectors.f32", "numbers.i64", "graph.hnsw"):
-        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    files = {file.name.partition("-")[0]: file for file in tmp_path.iterdir()}
+    assert files.keys() == {"index.json", "vectors.f32", "numbers.i64", "graph", "directions"}
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files.values())
