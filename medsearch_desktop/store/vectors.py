@@ -1,11 +1,14 @@
-"""Nearest vectors: a flat file for exact search, an HNSW graph over most of it for large libraries.
+"""Nearest vectors: a flat file for exact search, HNSW graphs over most of it for large libraries.
 
 All of it is a cache of the table `vectors`: the flat file holds every vector in the order of arrival and is always
-current; the graph covers its first rows, and the rest is searched exactly, so an answer never waits for the graph and
-never misses a new image. The graph stands on short codes (`directions`), a quarter of a vector, so that a million
-images take 1.2 GB of memory; the candidates that it finds are compared in full. Under a filter search is exact while
-no more than `EXACT_AMONG` images pass, and so never misses there; of more, the graph's candidates are filtered, more
-of them the fewer pass, and where too few are left search is exact again.
+current; the graphs cover its first rows, each a part of them, and the rest is searched exactly, so an answer never
+waits for a graph and never misses a new image. A graph stands on short codes (`directions`), a quarter of a vector, so
+that a million images take 1.2 GB of memory; the candidates that it finds are compared in full. Only the last graph
+grows, so that feeding a library takes as much memory and time whatever its size.
+
+Under a filter search is exact while no more than `EXACT_AMONG` images pass, and so never misses there; of more, the
+graphs' candidates are filtered, more of them the fewer pass, and of a graph that finds too few all that pass are
+compared.
 """
 
 from __future__ import annotations
@@ -34,8 +37,10 @@ EXACT_AMONG = 100_000
 COMPACT_ABOVE = 0.2
 # Rows of vectors that are in memory at once where all are gone through: 64 MB.
 BLOCK = 16_384
+# Rows of a graph: 310 MB of memory. All are asked, so fewer are quicker, and each is made the slower the larger it is.
+SEGMENT = 262_144
 # Rows after which a growing graph is saved, so that one that is cut off goes on from there.
-ROUND = 131_072
+ROUND = 65_536
 # Of a page of answers at most, scores are computed once more, in double precision: 1,000 take some 5 ms.
 _RECOMPUTED = 1000
 # The graph is asked for no more candidates than these.
@@ -43,6 +48,16 @@ _MOST_CANDIDATES = 20_000
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A graph over as many rows, after those of the segments before it; its number is part of its files' names."""
+
+    number: int
+    rows: int
+    graph_crc32: int
+    directions_crc32: int
 
 
 @dataclass
@@ -54,14 +69,14 @@ class _Sidecar:
     dim: int = 1024
     rows: int = 0
     watermark: int = 0
-    # Part of the names of the two files of the graph: the next ones never overwrite those that count.
-    graph: int = 0
-    graph_rows: int = 0
-    graph_crc32: int = 0
-    directions_crc32: int = 0
+    segments: list[_Segment] = field(default_factory=list)
     isolation: float = -1.0
     isolation_rows: int = 0
     dead: list[int] = field(default_factory=list)
+
+    @property
+    def graph_rows(self) -> int:
+        return sum(segment.rows for segment in self.segments)
 
 
 class VectorIndex:
@@ -82,7 +97,7 @@ class VectorIndex:
         # A question takes milliseconds, and the files are mapped anew by every update: they take turns.
         self._lock = threading.RLock()
         self._resets = 0
-        self._graph: tuple[Directions, Graph] | None = None
+        self._graphs: dict[int, tuple[Directions, Graph]] = {}
         self._gone: NDArray[np.bool_] | None = None
         self._numbers: Numbers = np.empty(0, np.int64)
         self._order: Numbers | None = None
@@ -103,7 +118,7 @@ class VectorIndex:
 
     @property
     def graph_count(self) -> int:
-        """Rows that the HNSW graph covers; the rest is searched exactly."""
+        """Rows that graphs cover; the rest is searched exactly."""
         return self._sidecar.graph_rows
 
     def reset(self) -> None:
@@ -153,52 +168,62 @@ class VectorIndex:
         with self._lock:
             self._unmap()
             self._sidecar = _Sidecar(model_id=self._sidecar.model_id, dim=self._dim)
-            self._graph = None
+            self._graphs.clear()
             self._map()
 
     def rest(self) -> None:
-        """Let go of the graph, the larger part in memory, until a question needs it again."""
+        """Let go of the graphs, the larger part in memory, until a question needs them again."""
         with self._lock:
-            self._graph = None
+            self._graphs.clear()
 
     def extend_graph(self) -> None:
-        """Bring the graph up to date when what it lacks has grown past `exact_below`, and save it.
+        """Bring the graphs up to date when what they lack has grown past `exact_below`, and save them.
 
-        Takes a minute for 200,000 rows; questions are answered meanwhile, by what there was before. Where the new
-        vectors are of another kind than those of which the directions were learnt, the graph is made anew.
+        Takes a minute for 200,000 rows; questions are answered meanwhile, by what there was before. Where new vectors
+        are of another kind than those of which a graph's directions were learnt, a new graph is begun.
         """
         while self._extend_graph():
             pass
 
     def _extend_graph(self) -> bool:
-        """Take up to ROUND rows into the graph; return whether there are more."""
+        """Take up to ROUND rows into the last graph or a new one; return whether there are more."""
         with self._lock:
-            rows, start, resets = self._sidecar.rows, self._sidecar.graph_rows, self._resets
-            if rows - start <= self._exact_below:
+            start, resets = self._sidecar.graph_rows, self._resets
+            if self._sidecar.rows - start <= self._exact_below:
                 return False
-            # A copy of its own: the graph that answers must not change under a question.
-            held = self._read_graph()
-            if held is not None and not held[0].fit(self._some(start, rows, 2048)):
-                held = None
-            if held is None:
-                start = 0
-                directions = Directions.learn(self._some(0, rows, SAMPLE))
-                held = directions, Graph.new(width=directions.width)
-        directions, graph = held
-        rows = min(rows, start + ROUND)
-        for first in range(start, rows, BLOCK):
+            kept, directions, graph = self._growing()
+            start = sum(segment.rows for segment in kept)
+            first = start + graph.rows
+            last = min(self._sidecar.rows, first + ROUND, start + SEGMENT)
+        for place in range(first, last, BLOCK):
             with self._lock:
                 if self._resets != resets:
                     # Written anew meanwhile, its rows are others; the next time will do.
                     return False
                 # A copy, for a mapped file cannot grow on Windows.
-                block = np.array(self._vectors[first : min(first + BLOCK, rows)])
+                block = np.array(self._vectors[place : min(place + BLOCK, last)])
             graph.add(directions.codes(block), threads=self._threads)
         with self._lock, writing_to(self._folder):
-            if self._resets != resets:
+            if self._resets != resets or self._sidecar.segments[: len(kept)] != kept:
                 return False
-            self._save_graph(directions, graph)
-            return self._sidecar.rows > rows
+            self._save_graph(kept, directions, graph)
+            return True
+
+    def _growing(self) -> tuple[list[_Segment], Directions, Graph]:
+        """Return what the next rows go into, and the segments before it."""
+        segments = self._sidecar.segments
+        rows, covered = self._sidecar.rows, self._sidecar.graph_rows
+        if segments and segments[-1].rows < SEGMENT:
+            # A copy of its own: the graph that answers must not change under a question.
+            held = self._read_graph(segments[-1])
+            if held is not None and held[0].fit(self._some(covered, rows, 2048)):
+                return segments[:-1], *held
+            # Not worth keeping as it is, for every graph makes questions slower.
+            if held is None or segments[-1].rows < SEGMENT // 8:
+                segments = segments[:-1]
+        start = sum(segment.rows for segment in segments)
+        directions = Directions.learn(self._some(start, min(rows, start + SEGMENT), SAMPLE))
+        return segments, directions, Graph.new(width=directions.width)
 
     def search(self, query: Vectors, k: int, *, allowed: Numbers | None = None) -> tuple[Numbers, Vectors]:
         """Return the `k` nearest (image numbers, cosines), best first, ties by number.
@@ -210,17 +235,13 @@ class VectorIndex:
             if not self.count or k <= 0:
                 return np.empty(0, np.int64), np.empty(0, np.float32)
             query = np.ascontiguousarray(query, dtype=np.float32)
-            rows = None
-            if allowed is not None:
+            if allowed is None:
+                rows = self._near(query, k, None) if self._sidecar.segments else None
+            else:
                 rows = self._rows_of(allowed)
                 rows = np.unique(rows[rows >= 0])
-            graph = self._load_graph() if rows is None or len(rows) > EXACT_AMONG else None
-            near = None if graph is None else self._near(graph, query, k, rows)
-            if near is not None:
-                tail = np.arange(self._sidecar.graph_rows, self._sidecar.rows)
-                if rows is not None:
-                    tail = rows[np.searchsorted(rows, self._sidecar.graph_rows) :]
-                rows = np.concatenate([near, tail])
+                if len(rows) > EXACT_AMONG:
+                    rows = self._near(query, k, rows)
             if rows is None:
                 return self.exact(query, k)
             return self._best(query, rows, self._cosines(query, rows), k)
@@ -307,31 +328,25 @@ class VectorIndex:
             scores[start : start + 256] = self._vectors[rows[start : start + 256]] @ query
         return scores
 
-    def _near(
-        self, held: tuple[Directions, Graph], query: Vectors, k: int, rows: NDArray[np.int64] | None
-    ) -> NDArray[np.int64] | None:
-        """Return the graph's candidates, of `rows` only if they are given; None where it finds too few of these."""
-        directions, graph = held
-        code = directions.codes(query[None])[0]
-        passes = None if self._gone is None else ~self._gone[: graph.rows]
+    def _near(self, query: Vectors, k: int, rows: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """Return the candidates among `rows`, ascending, or among all; None where no graph could be read."""
+        passes = None if self._gone is None else ~self._gone
         if rows is not None:
-            chosen = np.zeros(graph.rows, np.bool_)
-            chosen[rows[: np.searchsorted(rows, graph.rows)]] = True
+            chosen = np.zeros(self._sidecar.rows, np.bool_)
+            chosen[rows] = True
             passes = chosen if passes is None else chosen & passes
-        share = 1.0 if passes is None else np.count_nonzero(passes) / graph.rows
-        wanted = max(self._breadth, 4 * k)
-        if share == 0 or (count := int(wanted / share)) > _MOST_CANDIDATES:
-            return None
-        # What passes may lie elsewhere than where the question points.
-        for widened in (1, 4):
-            near = graph.near(code, min(widened * count, _MOST_CANDIDATES))
-            if near is None:
-                return None
-            if passes is not None:
-                near = near[passes[near]]
-            if len(near) >= min(wanted // 2, int(share * graph.rows)):
-                return near
-        return None
+        found: list[NDArray[np.int64]] = []
+        first = 0
+        for segment in tuple(self._sidecar.segments):
+            if (held := self._load_graph(segment)) is None:
+                break
+            own = None if passes is None else passes[first : first + segment.rows]
+            found.append(first + _candidates(held, query, max(self._breadth, 4 * k), own))
+            first += segment.rows
+        if rows is None:
+            return np.concatenate([*found, np.arange(first, self._sidecar.rows)]) if found else None
+        found.append(np.asarray(rows[np.searchsorted(rows, first) :]))
+        return np.concatenate(found)
 
     def _best(self, query: Vectors, rows: NDArray[np.int64], scores: Vectors, k: int) -> tuple[Numbers, Vectors]:
         if self._gone is not None:
@@ -370,8 +385,8 @@ class VectorIndex:
             for name, part in parts.items():
                 if part.exists():
                     part.replace(self._file(name))
-            fresh = _Sidecar(model_id=held.model_id, dim=self._dim, graph=held.graph, watermark=held.watermark)
-            self._write_sidecar(replace(fresh, rows=len(alive)))
+            fresh = _Sidecar(model_id=held.model_id, dim=self._dim, rows=len(alive), watermark=held.watermark)
+            self._write_sidecar(fresh)
         self._map()
 
     def _unmap(self) -> None:
@@ -392,42 +407,38 @@ class VectorIndex:
                 self._order = np.argsort(self._numbers)
             if self._sidecar.dead:
                 self._gone = np.isin(self._numbers, self._sidecar.dead)
-        if self._graph is not None and self._graph[1].rows != self._sidecar.graph_rows:
-            self._graph = None
 
-    def _load_graph(self) -> tuple[Directions, Graph] | None:
-        if self._graph is None:
-            self._graph = self._read_graph()
-        return self._graph
-
-    def _read_graph(self) -> tuple[Directions, Graph] | None:
-        """Return the saved graph, or None; a damaged one is forgotten."""
-        held = self._sidecar
-        if not held.graph_rows:
-            return None
-        directions = Directions.load(
-            self._file(f"directions-{held.graph}.f32"), dim=self._dim, crc32=held.directions_crc32
-        )
-        graph = None
-        if directions is not None:
-            file = self._file(f"graph-{held.graph}.hnsw")
-            graph = Graph.load(file, width=directions.width, crc32=held.graph_crc32)
-        if directions is None or graph is None or graph.rows != held.graph_rows:
+    def _load_graph(self, segment: _Segment) -> tuple[Directions, Graph] | None:
+        """Return a graph to ask; a damaged one and those after it are forgotten, to be made again."""
+        if (held := self._graphs.get(segment.number)) is not None:
+            return held
+        if (held := self._read_graph(segment)) is None:
+            kept = self._sidecar.segments[: self._sidecar.segments.index(segment)]
             with writing_to(self._folder):
-                self._write_sidecar(replace(held, graph_rows=0))
-            self._graph = None
+                self._write_sidecar(replace(self._sidecar, segments=kept))
             return None
-        return directions, graph
+        self._graphs[segment.number] = held
+        return held
 
-    def _save_graph(self, directions: Directions, graph: Graph) -> None:
-        number = self._sidecar.graph + 1
-        self._remove_graphs(but=self._sidecar.graph)
+    def _read_graph(self, segment: _Segment) -> tuple[Directions, Graph] | None:
+        """Return the saved graph of a segment, None where its files are not those that were written."""
+        file = self._file(f"directions-{segment.number}.f32")
+        directions = Directions.load(file, dim=self._dim, crc32=segment.directions_crc32)
+        if directions is None:
+            return None
+        file = self._file(f"graph-{segment.number}.hnsw")
+        graph = Graph.load(file, width=directions.width, crc32=segment.graph_crc32)
+        return None if graph is None else (directions, graph)
+
+    def _save_graph(self, kept: list[_Segment], directions: Directions, graph: Graph) -> None:
+        """Write a graph beside those that count, then let it count after those that are kept."""
+        number = 1 + max((segment.number for segment in self._sidecar.segments), default=0)
+        self._remove_graphs(self._sidecar.segments)
         crc32 = graph.save(self._file(f"graph-{number}.hnsw"))
-        directions_crc32 = directions.save(self._file(f"directions-{number}.f32"))
-        sidecar = replace(self._sidecar, graph=number, graph_rows=graph.rows, graph_crc32=crc32)
-        self._write_sidecar(replace(sidecar, directions_crc32=directions_crc32))
-        self._graph = directions, graph
-        self._remove_graphs(but=number)
+        segment = _Segment(number, graph.rows, crc32, directions.save(self._file(f"directions-{number}.f32")))
+        self._write_sidecar(replace(self._sidecar, segments=[*kept, segment]))
+        self._graphs[number] = directions, graph
+        self._remove_graphs(self._sidecar.segments)
 
     def _file(self, name: str) -> Path:
         return self._folder / name
@@ -436,6 +447,7 @@ class VectorIndex:
         fresh = _Sidecar(model_id=model_id, dim=self._dim)
         try:
             held = _Sidecar(**json.loads(self._file("index.json").read_text("utf-8")))
+            held.segments = [_Segment(**segment) for segment in held.segments]  # type: ignore[arg-type]
             sound = (
                 (held.format, held.model_id, held.dim) == (FORMAT, model_id, self._dim)
                 and self._file("vectors.f32").stat().st_size >= held.rows * self._dim * 4
@@ -462,13 +474,38 @@ class VectorIndex:
         # First what vouches for the rest.
         for name in ("index.json", "vectors.f32", "numbers.i64"):
             self._file(name).unlink(missing_ok=True)
-        self._remove_graphs()
-        self._graph = None
+        self._remove_graphs([])
 
-    def _remove_graphs(self, *, but: int = -1) -> None:
+    def _remove_graphs(self, segments: list[_Segment]) -> None:
+        """Remove the graphs that are of none of `segments`, from memory and from the disk."""
+        numbers = {segment.number for segment in segments}
+        for number in self._graphs.keys() - numbers:
+            del self._graphs[number]
+        kept = {str(number) for number in numbers}
         for file in (*self._folder.glob("graph*.hnsw"), *self._folder.glob("directions-*.f32")):
-            if file.stem.rpartition("-")[2] != str(but):
+            if file.stem.rpartition("-")[2] not in kept:
                 file.unlink(missing_ok=True)
+
+
+def _candidates(
+    held: tuple[Directions, Graph], query: Vectors, wanted: int, passes: NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """Return rows of a graph, among them most of the nearest to `query`; of those only that pass."""
+    directions, graph = held
+    everything = np.arange(graph.rows) if passes is None else np.flatnonzero(passes)
+    if len(everything) <= wanted:
+        return everything
+    code = directions.codes(query[None])[0]
+    count = int(wanted * graph.rows / len(everything))
+    # What passes may lie elsewhere than where the question points.
+    for widened in (1, 4):
+        if widened * count > _MOST_CANDIDATES or (near := graph.near(code, widened * count)) is None:
+            break
+        if passes is not None:
+            near = near[passes[near]]
+        if 2 * len(near) >= wanted:
+            return near
+    return everything
 
 
 def _open_private(file: Path) -> int:

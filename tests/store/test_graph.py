@@ -285,3 +285,53 @@ def test_writing_anew_keeps_no_more_than_a_block_in_memory(tmp_path: Path, monke
     again.extend_graph()
     assert recall(again, vectors[:20]) >= 0.99
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_only_the_last_of_many_graphs_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_vectors, "SEGMENT", 1000)
+    monkeypatch.setattr(store_vectors, "ROUND", 400)
+    monkeypatch.setattr(store_vectors, "EXACT_AMONG", 300)
+    vectors = drawn(3700, seed=1)
+    index = filled(tmp_path, vectors[:2600])
+    assert index.graph_count == 2600
+    assert len(list(tmp_path.glob("graph-*"))) == 3
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("graph-*")}
+    index.update(np.arange(2600, 3700), vectors[2600:], removed=np.arange(0, 200), watermark=2)
+    index.extend_graph()
+    after = {file.name: file.read_bytes() for file in tmp_path.glob("graph-*")}
+    assert len(after) == 4
+    assert len(before.items() & after.items()) == 2
+    for one in (index, open_index(tmp_path)):
+        assert one.graph_count == 3700
+        assert recall(one, drawn(30, seed=9)) >= 0.99
+        assert recall(one, drawn(30, seed=9), allowed=np.arange(100, 3700, 2)) >= 0.99
+        # Of one graph nothing passes, of another few.
+        assert recall(one, drawn(30, seed=9), allowed=np.arange(1950, 3700)) >= 0.99
+
+
+def test_a_damaged_graph_takes_those_after_it_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_vectors, "SEGMENT", 1000)
+    vectors = drawn(3000, seed=1)
+    filled(tmp_path, vectors)
+    second = sorted(tmp_path.glob("graph-*"))[1]
+    second.write_bytes(second.read_bytes()[:-7])
+    index = open_index(tmp_path)
+    assert index.search(vectors[2900], 1)[0].tolist() == [2900]
+    assert index.graph_count == 1000
+    assert open_index(tmp_path).graph_count == 1000
+    index.extend_graph()
+    assert index.graph_count == 3000
+    assert recall(index, drawn(20, seed=9)) >= 0.99
+    assert len(list(tmp_path.glob("graph-*"))) == len(list(tmp_path.glob("directions-*"))) == 3
+
+
+def test_new_kinds_in_small_numbers_do_not_make_many_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_vectors, "SEGMENT", 4000)
+    index = open_index(tmp_path)
+    for kind in range(6):
+        first = 300 * kind
+        index.update(np.arange(first, first + 300), drawn(300, seed=1, kind=kind), removed=NONE, watermark=kind + 1)
+        index.extend_graph()
+    assert index.graph_count == 1800
+    assert len(list(tmp_path.glob("graph-*"))) <= 3
+    assert recall(index, np.concatenate([drawn(5, seed=3, kind=kind) for kind in range(6)])) >= 0.98
