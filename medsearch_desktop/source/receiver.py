@@ -15,10 +15,12 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, SourceError
@@ -204,7 +206,7 @@ def _leave_nothing(event: Any) -> None:
 def _as_we_need_it(incoming: Path) -> Iterator[None]:
     """Set pynetdicom and pydicom up for receiving, and back afterwards: they know only settings of the process."""
     from pydicom import config
-    from pynetdicom import _config
+    from pynetdicom import _config, timer
 
     log = logging.getLogger("pynetdicom")
     before = (
@@ -215,6 +217,7 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
         config.settings.writing_validation_mode,
         tempfile.tempdir,
         log.disabled,
+        vars(timer)["time"],
     )
     _config.UNRESTRICTED_STORAGE_SERVICE = _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
@@ -222,6 +225,8 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
     config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
     # There pynetdicom writes what comes: where it comes to rest is then a new name, and no copy.
     tempfile.tempdir = str(incoming)
+    # It reckons silence by the time of day: a clock that is set would end all associations, or none any more.
+    vars(timer)["time"] = SimpleNamespace(time=time.monotonic)
     # Its messages repeat what was sent, which may be a patient's.
     log.disabled = True
     for name in list(logging.Logger.manager.loggerDict):
@@ -238,6 +243,7 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
             config.settings.writing_validation_mode,
             tempfile.tempdir,
             log.disabled,
+            vars(timer)["time"],
         ) = before
 
 

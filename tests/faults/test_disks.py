@@ -6,14 +6,12 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults.mounts import mounted, needs_mount
 from makers import Film, dataset, write_department
 
 from medsearch_desktop import ingest as ingesting
@@ -24,27 +22,6 @@ from medsearch_desktop.source import sniff
 
 # More than are committed at once.
 STUDIES = 40
-
-
-def may_mount() -> str:
-    """Return why no file system can be mounted here, or an empty text."""
-    if not sys.platform.startswith("linux") or os.geteuid():
-        return "mounting a file system needs Linux and root"
-    probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
-    return "" if probe.returncode == 0 else "this container may not mount: run it with CAP_SYS_ADMIN"
-
-
-needs_mount = pytest.mark.skipif(bool(may_mount()), reason=may_mount() or "it may")
-
-
-@contextmanager
-def mounted(folder: Path, *, size: str) -> Iterator[None]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
 
 
 def counts(library: Library) -> tuple[int, int, int]:
