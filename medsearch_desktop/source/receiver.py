@@ -197,8 +197,10 @@ def _leave_nothing(event: Any) -> None:
     message = event.assoc.dimse.message
     part = getattr(message, "_data_set_path", None)
     if part is not None:
+        # Its last bytes may be what the disk does not take.
         with suppress(OSError):
             message._data_set_file.close()
+        with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
@@ -251,7 +253,7 @@ def _server_class() -> Any:
     from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
     class Handler(RequestHandler):
-        """An association whose units are read only up to a bound."""
+        """An association whose units are read only up to a bound, and which a failing disk ends at once."""
 
         def _create_association(self) -> Any:
             association = super()._create_association()
@@ -264,6 +266,18 @@ def _server_class() -> Any:
                 return bytearray(receive(count))
 
             connection.recv = bounded
+            service: Any = association.dimse
+            take, events = service.receive_primitive, association.dul.event_queue
+
+            def written(primitive: Any) -> None:
+                try:
+                    take(primitive)
+                except OSError:
+                    # Of a data set that the disk does not take; its thread would end, and its sender wait in vain. The
+                    # state machine takes this event for a unit that cannot be, and aborts (PS3.8 9.2.3, AA-8).
+                    events.put("Evt19")
+
+            service.receive_primitive = written
             return association
 
     class Server(ThreadedAssociationServer):

@@ -29,6 +29,7 @@ from servers import Served, served
 
 from medsearch_desktop.library import open_library
 
+LYING = "[0-9a-f][0-9a-f]/*.dcm"
 CR = "1.2.840.10008.5.1.4.1.1.1"
 FAULTS = int(os.environ.get("MEDSEARCH_FAULTS", "12"))
 KILLS = max(2, FAULTS // 4)
@@ -117,7 +118,7 @@ def settled(running: Running, spool: Path, library_count: int) -> None:
     running.until(
         lambda lines: (
             sum(line["indexed"] for line in lines if line["event"] == "batch") >= library_count
-            and library_count == len(list(spool.glob("*/*.dcm")))
+            and library_count == len(list(spool.glob(LYING)))
         )
     )
 
@@ -142,7 +143,7 @@ def test_kill_9_while_it_receives_and_indexes_loses_nothing_that_was_acknowledge
         assert running.end() == 0
     assert len(accepted) > 2 * KILLS
     is_whole(library, accepted)
-    assert len(list(spool.glob("*/*.dcm"))) == held(library).total()
+    assert len(list(spool.glob(LYING))) == held(library).total()
 
 
 def parts(study: int, folder: Path) -> Iterator[bytes]:
@@ -298,7 +299,7 @@ def test_a_spool_whose_disk_fails_acknowledges_only_what_it_holds(
         # Each way of failing is one that a sender knows of, and it does not take long.
         assert code == 0 or one.broken or one.refused
         assert set(one.refused) <= {0xA700, 0xC000}
-        lying = {path.name[:-4] for path in (library / "received").glob("*/*.dcm")}
+        lying = {path.name[:-4] for path in (library / "received").glob(LYING)}
         assert set(one.accepted) <= lying
         # The disk is well again, and its sender tries again.
         breaking["off"] = 1
