@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from contents import contents
 from faults.broken_disk import Breaking, Rule, needs_breaking
+from faults.large import large_film
 from makers import write_department
 
 from medsearch_desktop.library import open_library
@@ -83,9 +84,9 @@ def department(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         return source, contents(library)
 
 
-def ingest(breaking: Breaking, library: Path, source: Path) -> subprocess.CompletedProcess[str]:
+def ingest(breaking: Breaking, library: Path, source: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "medsearch_desktop", "ingest", "--json", "--library", str(library), str(source)]
-    return subprocess.run(command, capture_output=True, text=True, env=breaking.environ, check=False)
+    return subprocess.run([*command, *more], capture_output=True, text=True, env=breaking.environ, check=False)
 
 
 @pytest.mark.parametrize(("case", "first"), list(rules()), ids=str)
@@ -134,3 +135,34 @@ def test_a_source_that_cannot_be_read_is_listed_and_read_the_next_time(
         library.ingest([source])
         assert library.failures() == []
         assert contents(library) == expected
+
+
+@pytest.mark.parametrize(("more", "first"), [((), 3), (("--metadata-only",), 2)], ids=["pixels", "header"])
+def test_a_large_file_whose_disk_fails_while_it_is_decoded_keeps_its_records(
+    tmp_path: Path, more: tuple[str, ...], first: int
+) -> None:
+    """Its head was read, and without `--metadata-only` its digest made, when it is opened for the last time."""
+    source, path = tmp_path / "source", tmp_path / "library"
+    source.mkdir()
+    film = large_film(source / "large.dcm", 6000)
+    metadata_only = bool(more)
+    with open_library(path, create=True) as library:
+        library.ingest([source], metadata_only=metadata_only)
+        held = library.catalogue.image_ids_of([str(film)])
+        assert len(held) == 1
+    with film.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\1\0")
+    breaking = Breaking(tmp_path, Rule("open", str(film), errno.EIO, first))
+    done = ingest(breaking, path, source, *more)
+    assert breaking["failed"]
+    assert done.returncode == 0, done.stderr
+    (failure,) = json.loads(done.stdout)["failures"]
+    assert "Input/output error" in failure["reason"]
+    with open_library(path) as library:
+        assert library.catalogue.image_ids_of([str(film)]) == held
+        summary = library.ingest([source], metadata_only=metadata_only)
+        assert (summary.updated, summary.failed) == (1, 0)
+        assert library.catalogue.image_ids_of([str(film)]) == held
+        assert library.failures() == []
+        assert library.health.verify().ok

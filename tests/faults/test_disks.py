@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from faults.mounts import mounted, needs_mount
 from makers import Film, dataset, write_department
+from running import command
 
 from medsearch_desktop import ingest as ingesting
 from medsearch_desktop.errors import StorageFullError
@@ -54,6 +56,15 @@ def test_a_library_on_a_full_disk_is_readable_and_goes_on_when_there_is_room(tmp
             with pytest.raises(StorageFullError):
                 library.health.backup(disk / "backup")
             assert [path.name for path in disk.iterdir()] == ["library"]
+            # What is shown needs no room, not even a picture that is drawn anew.
+            ((image_id,),) = library._database.read("SELECT min(image_id) FROM images")
+            library.thumbnails.path(image_id).unlink(missing_ok=True)
+            with suppress(OSError), (disk / "brim").open("wb", buffering=0) as brim:
+                while brim.write(bytes(4096)):
+                    pass
+            assert library.thumbnail(image_id)
+            assert library.thumbnails.read(image_id) is None
+            (disk / "brim").unlink()
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
         with open_library(disk / "library") as library:
             library.ingest([source])
@@ -108,6 +119,34 @@ def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path
             assert library.health.verify(files=True).ok
         finally:
             subprocess.run(["umount", "-l", drive], check=False)
+
+
+@needs_mount
+@pytest.mark.slow
+def test_a_watched_drive_that_goes_away_in_the_middle_is_taken_in_when_it_is_back(tmp_path: Path) -> None:
+    kept = write_department(tmp_path / "kept", studies=STUDIES // 2, size=32)
+    drive, path = tmp_path / "drive", tmp_path / "library"
+    drive.mkdir()
+    subprocess.run(["mount", "--bind", kept, drive], check=True)
+    try:
+        with command("watch", str(drive), "--library", str(path), "--still", "0.5") as running:
+            # It reads.
+            while not (path / "in-hand").exists():
+                assert running.process.poll() is None
+                time.sleep(0.001)
+            subprocess.run(["umount", "-l", drive], check=True)
+            running.until(lambda lines: any(line["event"] == "batch" and line["offline"] for line in lines))
+            subprocess.run(["mount", "--bind", kept, drive], check=True)
+            films = 3 * (STUDIES // 2)
+            running.until(lambda lines: sum(line.get("indexed", 0) + line.get("updated", 0) for line in lines) >= films)
+            assert running.end() == 0
+            assert not any(line.get("removed") for line in running.lines)
+        with open_library(path) as library:
+            assert counts(library) == (STUDIES, STUDIES, STUDIES // 2)
+            assert library.failures() == []
+            assert library.health.verify(files=True).ok
+    finally:
+        subprocess.run(["umount", "-l", drive], check=False, capture_output=True)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])

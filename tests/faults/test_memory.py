@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import signal
@@ -17,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults.large import large_film
 from fuzz.mutations import DEFLATED, J2K, JPEG_LS, RLE, _bytes, _compressed, _film
-from makers import Film, dataset, write_department
+from makers import write_department
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import UID, JPEGBaseline8Bit
 
 from medsearch_desktop.ingest import NO_MEMORY
 from medsearch_desktop.library import open_library
@@ -235,20 +235,6 @@ def test_bombs_are_refused_within_bounded_memory(tmp_path: Path) -> None:
     assert set(made) - set(listed) <= may_be_read, told["failures"]
     assert told["longest"] < MOST_SECONDS, told["where"]
     assert told["mib"] < MOST_MIB
-
-
-def large_film(path: Path, side: int) -> Path:
-    """Write a sound film of side x side zeros, which take no room on the disk."""
-    ds = dataset(Film(patient=7, study=7, size=8))
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.Rows = ds.Columns = side
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    head = buffer.getvalue()[: -len(ds.PixelData) - 4] + struct.pack("<I", 2 * side * side)
-    with path.open("wb") as file:
-        file.write(head)
-        file.truncate(len(head) + 2 * side * side)
-    return path
 
 
 @contextmanager
