@@ -170,6 +170,11 @@ class Spool:
         with self._lock:
             if shard not in self._shards:
                 shard.mkdir(mode=0o700, exist_ok=True)
+                if not self.is_there:
+                    # The drive went away just now. A folder in its place would look like a drive that lost everything.
+                    with suppress(OSError):
+                        shard.rmdir()
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.incoming))
                 _sync_folder(self.folder)
                 self._shards.add(shard)
 

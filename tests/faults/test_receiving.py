@@ -23,7 +23,7 @@ import pytest
 from faults.broken_disk import Breaking, Rule, needs_breaking
 from faults.mounts import needs_mount
 from makers import Film, dataset
-from pynetdicom import AE
+from pynetdicom import AE, Association
 from running import Running, command
 from servers import Served, served
 
@@ -57,6 +57,15 @@ class Sender:
         entity.dimse_timeout = entity.network_timeout = entity.acse_timeout = self._timeout
         entity.add_requested_context(CR)
         association = entity.associate("127.0.0.1", self._port)
+        connection = association.dul.socket.socket if association.is_established else None
+        try:
+            self._send_over(association)
+        finally:
+            if self.broken and connection is not None:
+                # pynetdicom leaves it open where nobody answers any more.
+                connection.close()
+
+    def _send_over(self, association: Association) -> None:
         for film in self._films:
             if self.enough.is_set():
                 break
