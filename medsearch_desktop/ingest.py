@@ -68,7 +68,7 @@ FILES_PER_COMMIT = 64
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
 REPORTS_READ_AT_ONCE = 64
-NO_MEMORY = "takes more memory than there is. Close other programs, then `medsearch failures --retry` tries it again"
+NO_MEMORY = SourceError("takes more memory than there is", remedy="Close other programs; every ingest tries it again")
 
 OnEvent = Callable[[IngestEvent], None]
 
@@ -108,6 +108,7 @@ class _Run:
     committed: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    scarce: threading.Lock = field(default_factory=threading.Lock)
     discovered: int = 0
     settled: int = 0
     waiting: list[tuple[Work, Change]] = field(default_factory=list)
@@ -271,9 +272,14 @@ class Ingest:
             if problem or file.kind is FileKind.ARCHIVE:
                 return Work(file, run.members.listed_ns(file.path), reason=problem)
             try:
-                return read(file, known_content, data)
+                try:
+                    return read(file, known_content, data)
+                except MemoryError:
+                    # It may be for what stood beside it: once more, and not two such at a time.
+                    with run.scarce:
+                        return read(file, known_content, data)
             except MemoryError:
-                return _refused(file, NO_MEMORY)
+                return _unread(file, NO_MEMORY)
             finally:
                 run.members.let_go(data)
 

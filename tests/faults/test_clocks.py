@@ -75,7 +75,7 @@ def test_a_server_whose_clock_is_set_keeps_its_logins_deadlines_and_owner(tmp_pa
                 assert window.get("/api/status").status_code == 200
             assert client.get("/api/status").status_code == 200
             job = client.post("/api/jobs", json={"paths": [str(source)]}).json()
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while (state := client.get(f"/api/jobs/{job['job_id']}").json()["state"]) != "done":
                 assert state in ("waiting", "running")
                 assert time.monotonic() < end
@@ -110,7 +110,7 @@ def test_a_receiver_whose_clock_is_set_ends_no_association_and_still_ends_silent
         breaking["clock"] = -DAY
         ended = threading.Event()
         threading.Thread(target=lambda: (_until_ended(association), ended.set()), daemon=True).start()
-        assert ended.wait(60)
+        assert ended.wait(120)
         assert running.end() == 0
     assert len(list((tmp_path / "library" / "received").glob("*/*.dcm"))) == 5
 

@@ -271,6 +271,7 @@ def test_a_film_for_which_the_system_ends_the_program_is_left_out_after_two_trie
     assert json.loads(third.stdout)["failures"] == [{"path": str(big), "reason": REASON}]
     with open_library(path) as library:
         assert (library.totals().images, library.totals().reports) == (4, 2)
+        assert [failure.path for failure in library.failures()] == [str(big)]
         assert library.health.verify().ok
 
 
@@ -289,6 +290,8 @@ def test_a_film_for_which_there_is_no_memory_is_listed_and_the_others_are_read(t
     source, path = write_department(tmp_path / "source", studies=2, size=64), tmp_path / "library"
     big = large_film(source / "big.dcm", 19_000)
     command = [sys.executable, "-c", LIMITED, "1500", "ingest", "--json", "--library", str(path), str(source)]
+    # One after the other, so that it is this film that meets the end of it.
+    command += ["--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (failure,) = json.loads(done.stdout)["failures"]
@@ -296,4 +299,5 @@ def test_a_film_for_which_there_is_no_memory_is_listed_and_the_others_are_read(t
     assert "takes more memory than there is" in failure["reason"]
     with open_library(path) as library:
         assert (library.totals().images, library.totals().reports) == (4, 2)
+        assert [failure.path for failure in library.failures()] == [str(big)]
         assert library.health.verify().ok
