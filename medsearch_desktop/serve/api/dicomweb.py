@@ -66,10 +66,13 @@ class _Coming:
 
     def close(self) -> None:
         """Let go of a part that never ended."""
+        # On a disk that fails neither may go; what was stored before is taken in all the same.
         if self.file is not None:
-            self.file.close()
+            with suppress(OSError):
+                self.file.close()
         if self.part is not None:
-            self.part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.part.unlink(missing_ok=True)
 
     def _begin(self, headers: Message) -> None:
         if len(self.stored) + len(self.failed) >= MOST_INSTANCES:
