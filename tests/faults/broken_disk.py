@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -30,7 +31,9 @@ needs_breaking = pytest.mark.skipif(bool(may_break()), reason=may_break() or "it
 @cache
 def compiled() -> Path:
     """Compile the library once a run and return it."""
-    made = Path(tempfile.mkdtemp(prefix="broken-disk-")) / "broken_disk.so"
+    folder = Path(tempfile.mkdtemp(prefix="broken-disk-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = folder / "broken_disk.so"
     source = Path(__file__).with_name("broken_disk.c")
     command = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"]
     subprocess.run(command, check=True)
