@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -65,7 +64,7 @@ class Owner:
 
         try:
             return abs(_began(self.pid) - self.began) < 1.0
-        except (psutil.Error, OSError):
+        except psutil.Error:
             return False
 
     def write(self, library: Path) -> None:
@@ -89,15 +88,17 @@ class Owner:
 
 
 def _began(pid: int) -> float:
-    """Return when a process began, in seconds. Raises psutil.Error or OSError where there is none."""
-    if sys.platform == "linux":
+    """Return when a process began, in seconds. Raises psutil.Error where there is none."""
+    try:
         # Since the machine began: as a time of day it would change whenever the clock is set, as psutil's does.
-        # The name of the program stands before it in brackets and may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    import psutil
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        # Not Linux, or nobody.
+        import psutil
 
-    return float(psutil.Process(pid).create_time())
+        return float(psutil.Process(pid).create_time())
+    # The name of the program stands before it in brackets and may hold anything.
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def find_owner(library: Path) -> Owner | None:
