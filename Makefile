@@ -52,7 +52,7 @@ fuzz: install ## throw damaged and hostile files at the readers for long: FUZZ_E
 	MUTATED_FILES=$(or $(MUTATED_FILES),1000) $(BIN)/python -m pytest tests/image/test_mutated.py
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) $(BIN)/python -m pytest --timeout 0 tests/fuzz/fuzz_*.py
 
-faults: install ## kill it 200 times, stop it, fill its disk, pull its drive (an hour; some of it needs root)
+faults: install ## kill it 200 times, stop it, fill and break its disk, pull its drive, set its clock (hours; some of it needs root)
 	MEDSEARCH_FAULTS=200 $(BIN)/python -m pytest tests/faults
 
 lint: install

@@ -68,6 +68,7 @@ FILES_PER_COMMIT = 64
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
 REPORTS_READ_AT_ONCE = 64
+NO_MEMORY = SourceError("takes more memory than there is", remedy="Close other programs; every ingest tries it again")
 
 OnEvent = Callable[[IngestEvent], None]
 
@@ -107,6 +108,7 @@ class _Run:
     committed: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    scarce: threading.Lock = field(default_factory=threading.Lock)
     discovered: int = 0
     settled: int = 0
     waiting: list[tuple[Work, Change]] = field(default_factory=list)
@@ -270,7 +272,14 @@ class Ingest:
             if problem or file.kind is FileKind.ARCHIVE:
                 return Work(file, run.members.listed_ns(file.path), reason=problem)
             try:
-                return read(file, known_content, data)
+                try:
+                    return read(file, known_content, data)
+                except MemoryError:
+                    # It may be for what stood beside it: once more, and not two such at a time.
+                    with run.scarce:
+                        return read(file, known_content, data)
+            except MemoryError:
+                return _unread(file, NO_MEMORY)
             finally:
                 run.members.let_go(data)
 
@@ -327,14 +336,10 @@ class Ingest:
                     key_slices=self._config.key_slices,
                 )
         except NoPixelsError as error:
-            # No picture, but a study, a patient and a date: what the header says can still be asked for.
-            with readable(file.path, data) as source:
-                tags = read_tags(source, name=file.path, sha256=file.sha256)
-            image = replace(tags, pixel_error=reason_of(error))
-            # A plan or a segmentation is no picture and has not failed to be one.
-            reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
-            return self._read_document(file, checked_ns, data, image, reason)
-        except (DecodeError, OSError) as error:
+            return self._draw_nothing(file, checked_ns, data, error)
+        except OSError as error:
+            return _streamed(file, checked_ns, data, error)
+        except DecodeError as error:
             return Work(file, checked_ns, reason=reason_of(error))
         reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
         return Work(
@@ -351,6 +356,20 @@ class Ingest:
                 for display in decoded.displays
             ),
         )
+
+    def _draw_nothing(self, file: SourceFile, checked_ns: int, data: bytes | None, error: NoPixelsError) -> Work:
+        """Return what the header says where there is no picture: a study, a patient and a date can be asked for."""
+        try:
+            with readable(file.path, data) as source:
+                tags = read_tags(source, name=file.path, sha256=file.sha256)
+        except OSError as failure:
+            return _streamed(file, checked_ns, data, failure)
+        except DecodeError as failure:
+            return Work(file, checked_ns, reason=reason_of(failure))
+        image = replace(tags, pixel_error=reason_of(error))
+        # A plan or a segmentation is no picture and has not failed to be one.
+        reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
+        return self._read_document(file, checked_ns, data, image, reason)
 
     def _read_header(self, file: SourceFile, _: Container[str], data: bytes | None = None) -> Work:
         checked_ns = time.time_ns()
@@ -375,6 +394,8 @@ class Ingest:
                 return self._read_document(replace(file, sha256=""), checked_ns, data, image, image.pixel_error)
         except SourceError as error:
             return _unread(file, error)
+        except OSError as error:
+            return _unread(file, unreadable(file.path, error))
         except DecodeError as error:
             return Work(file, checked_ns, reason=reason_of(error))
         return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
@@ -382,7 +403,9 @@ class Ingest:
     def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
         try:
             reading = read_reports(data, file, config=self._config)
-        except (ReportError, SourceError) as error:
+        except SourceError as error:
+            return _unread(file, error)
+        except ReportError as error:
             return Work(file, checked_ns, reason=reason_of(error))
         # Many at once, with all that they mention, would fill the memory: `Library` has them read once they are stored.
         unread = len(reading.reports) > REPORTS_READ_AT_ONCE
@@ -400,6 +423,8 @@ class Ingest:
         work = Work(file, checked_ns, reason=reason)
         if may_hold_report(image.sop_class_uid):
             work = self._read_report(file, checked_ns, data)
+            if work.unread:
+                return work
         return replace(work, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _settle(self, work: Work, run: _Run) -> None:
@@ -595,7 +620,14 @@ def _refused(file: SourceFile, reason: str) -> Work:
 
 def _unread(file: SourceFile, error: SourceError) -> Work:
     # When it was read is not known, and so its size and time do not keep it from being tried again.
-    return Work(replace(file, kind=FileKind.OTHER), 0, reason=reason_of(error), unread=True)
+    return Work(replace(file, kind=FileKind.OTHER, sha256=""), 0, reason=reason_of(error), unread=True)
+
+
+def _streamed(file: SourceFile, checked_ns: int, data: bytes | None, error: OSError) -> Work:
+    # What is in memory was read to its end: then it is not the disk that fails.
+    if data is not None:
+        return Work(file, checked_ns, reason=reason_of(error))
+    return _unread(file, unreadable(file.path, error))
 
 
 def _own_report(work: Work, verdict: Verdict) -> bool:

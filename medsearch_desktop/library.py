@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config, load_config
 from medsearch_desktop.embeddings import Embeddings
-from medsearch_desktop.errors import NotFoundError, QueryError, StorageFullError
+from medsearch_desktop.errors import LibraryError, NotFoundError, QueryError, StorageFullError
 from medsearch_desktop.filing import link_reports
 from medsearch_desktop.health import Health
 from medsearch_desktop.holdings import Holdings
@@ -515,7 +515,9 @@ class Library:
         if picture is None and not row.pixel_error and exists(row.path):
             display = self.workbench.display(row.path, image_id=image_id)
             picture = thumbnail(display, size=self.config.thumbnail_size)
-            self.thumbnails.write(image_id, picture)
+            # Where the disk takes none it is drawn again the next time.
+            with suppress(LibraryError):
+                self.thumbnails.write(image_id, picture)
         return picture
 
     def view_of(self, image_id: str) -> str:

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("medsearch: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("medsearch: there is not enough memory; what was finished is kept. Close other programs", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader of the pipe has enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

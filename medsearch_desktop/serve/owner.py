@@ -45,7 +45,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns a library: where it answers, its token, its process and when that began (Unix seconds)."""
+    """Who owns a library: where it answers, its token, its process and when that began, in seconds."""
 
     url: str
     token: str
@@ -55,9 +55,7 @@ class Owner:
     @classmethod
     def of_this_process(cls, url: str, token: str) -> Self:
         """Return what tells of this process."""
-        import psutil
-
-        return cls(url, token, os.getpid(), psutil.Process().create_time())
+        return cls(url, token, os.getpid(), _began(os.getpid()))
 
     @property
     def alive(self) -> bool:
@@ -65,7 +63,7 @@ class Owner:
         import psutil
 
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.began) < 1.0)
+            return abs(_began(self.pid) - self.began) < 1.0
         except psutil.Error:
             return False
 
@@ -87,6 +85,20 @@ class Owner:
         if _read(library) == self:
             with suppress(OSError):
                 (library / FILE).unlink(missing_ok=True)
+
+
+def _began(pid: int) -> float:
+    """Return when a process began, in seconds. Raises psutil.Error where there is none."""
+    try:
+        # Since the machine began: as a time of day it would change whenever the clock is set, as psutil's does.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        # Not Linux, or nobody.
+        import psutil
+
+        return float(psutil.Process(pid).create_time())
+    # The name of the program stands before it in brackets and may hold anything.
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def find_owner(library: Path) -> Owner | None:

@@ -128,7 +128,8 @@ def _receive(options: argparse.Namespace) -> int:
                 swept_at = now
             paths = arrivals.due()
             if not options.no_ingest and (left or paths):
-                left = not keeper.take(str(folder), () if left else paths)
+                # Of a drive that is away nothing is taken in, and what lies on it all when it is back.
+                left = not (spool.is_there and keeper.take(str(folder), () if left else paths) and spool.is_there)
                 if left:
                     keeper.stop.wait(_SECONDS_QUIET)
             counts = receiver.counts.as_json()

@@ -23,8 +23,9 @@ from medsearch_desktop.config import Config
 from medsearch_desktop.errors import ConfigError, LibraryLockedError, ServeError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
+from medsearch_desktop.serve.api.dicomweb import RECEIVED
 from medsearch_desktop.serve.front import Front
-from medsearch_desktop.serve.jobs import Jobs
+from medsearch_desktop.serve.jobs import JobKind, Jobs
 from medsearch_desktop.serve.owner import Owner, find_owner
 from medsearch_desktop.serve.security import Security
 
@@ -109,6 +110,9 @@ def _run(
     on_ready: Callable[[Running], None],
 ) -> None:
     jobs, front = Jobs(library), Front()
+    if (received := library.path / RECEIVED).is_dir():
+        # What an earlier launch acknowledged, and ended before it was taken in.
+        jobs.submit(JobKind.INGEST, [str(received)])
     try:
         settings = uvicorn.Config(
             create_app(library, security, jobs, front=front),

@@ -15,10 +15,12 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, SourceError
@@ -195,8 +197,10 @@ def _leave_nothing(event: Any) -> None:
     message = event.assoc.dimse.message
     part = getattr(message, "_data_set_path", None)
     if part is not None:
+        # Its last bytes may be what the disk does not take.
         with suppress(OSError):
             message._data_set_file.close()
+        with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
@@ -204,7 +208,7 @@ def _leave_nothing(event: Any) -> None:
 def _as_we_need_it(incoming: Path) -> Iterator[None]:
     """Set pynetdicom and pydicom up for receiving, and back afterwards: they know only settings of the process."""
     from pydicom import config
-    from pynetdicom import _config
+    from pynetdicom import _config, timer
 
     log = logging.getLogger("pynetdicom")
     before = (
@@ -215,6 +219,7 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
         config.settings.writing_validation_mode,
         tempfile.tempdir,
         log.disabled,
+        vars(timer)["time"],
     )
     _config.UNRESTRICTED_STORAGE_SERVICE = _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
@@ -222,6 +227,8 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
     config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
     # There pynetdicom writes what comes: where it comes to rest is then a new name, and no copy.
     tempfile.tempdir = str(incoming)
+    # It reckons silence by the time of day: a clock that is set would end all associations, or none any more.
+    vars(timer)["time"] = SimpleNamespace(time=time.monotonic)
     # Its messages repeat what was sent, which may be a patient's.
     log.disabled = True
     for name in list(logging.Logger.manager.loggerDict):
@@ -238,6 +245,7 @@ def _as_we_need_it(incoming: Path) -> Iterator[None]:
             config.settings.writing_validation_mode,
             tempfile.tempdir,
             log.disabled,
+            vars(timer)["time"],
         ) = before
 
 
@@ -245,7 +253,7 @@ def _server_class() -> Any:
     from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
     class Handler(RequestHandler):
-        """An association whose units are read only up to a bound."""
+        """An association whose units are read only up to a bound, and which a failing disk ends at once."""
 
         def _create_association(self) -> Any:
             association = super()._create_association()
@@ -258,6 +266,18 @@ def _server_class() -> Any:
                 return bytearray(receive(count))
 
             connection.recv = bounded
+            service: Any = association.dimse
+            take, events = service.receive_primitive, association.dul.event_queue
+
+            def written(primitive: Any) -> None:
+                try:
+                    take(primitive)
+                except OSError:
+                    # Of a data set that the disk does not take; its thread would end, and its sender wait in vain. The
+                    # state machine takes this event for a unit that cannot be, and aborts (PS3.8 9.2.3, AA-8).
+                    events.put("Evt19")
+
+            service.receive_primitive = written
             return association
 
     class Server(ThreadedAssociationServer):

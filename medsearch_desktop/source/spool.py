@@ -62,6 +62,8 @@ class Spool:
         self.quarantine = folder / ".quarantine"
         self._reserve_bytes = reserve_bytes
         self._shards: set[Path] = set()
+        # What has its name, but perhaps not for good: nobody was told of it.
+        self._untold: set[Path] = set()
         self._lock = threading.Lock()
         try:
             for each in (folder, self.incoming, self.quarantine):
@@ -81,6 +83,11 @@ class Spool:
                     part.unlink()
                     count += 1
         return count
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder is the one that was made; a drive that went away leaves an empty place."""
+        return self.incoming.is_dir()
 
     def has_room(self, size: int = 0) -> bool:
         """Whether `size` bytes more leave the reserve free."""
@@ -122,24 +129,52 @@ class Spool:
         stem = uid if _UID.fullmatch(uid) else f"uid-{key[:32]}"
         self._make(shard)
         target = shard / f"{stem}.dcm"
-        if _moved(part, target):
+        if self._moved(part, target):
             return Kept(str(target), new=True)
         if filecmp.cmp(part, target, shallow=False):
             # Whoever wrote it may have died before its name was on the disk for good.
             _sync_folder(shard)
             part.unlink()
-            return Kept(str(target), new=False)
+            return Kept(str(target), new=self._is_untold(target))
         with part.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         other = shard / f"{stem}-{content[:16]}.dcm"
-        new = _moved(part, other)
+        new = self._moved(part, other)
+        if not new:
+            _sync_folder(shard)
+            part.unlink(missing_ok=True)
+        return Kept(str(other), new=new or self._is_untold(other))
+
+    def _moved(self, part: Path, target: Path) -> bool:
+        """Give a file its name for good unless that is taken; return whether it was free."""
+        if not _linked(part, target):
+            return False
+        try:
+            _sync_folder(target.parent)
+        except OSError:
+            # It stays: another process may have found it there and told its sender so.
+            with self._lock:
+                self._untold.add(target)
+            raise
         part.unlink(missing_ok=True)
-        return Kept(str(other), new=new)
+        return True
+
+    def _is_untold(self, target: Path) -> bool:
+        """Whether a file is here whose coming failed after it had its name; asked once, when it is here for good."""
+        with self._lock:
+            untold = target in self._untold
+            self._untold.discard(target)
+        return untold
 
     def _make(self, shard: Path) -> None:
         with self._lock:
             if shard not in self._shards:
                 shard.mkdir(mode=0o700, exist_ok=True)
+                if not self.is_there:
+                    # The drive went away just now. A folder in its place would look like a drive that lost everything.
+                    with suppress(OSError):
+                        shard.rmdir()
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.incoming))
                 _sync_folder(self.folder)
                 self._shards.add(shard)
 
@@ -148,8 +183,8 @@ class Spool:
         _sync_folder(self.quarantine)
 
 
-def _moved(part: Path, target: Path) -> bool:
-    """Give a file its name for good unless that is taken; return whether it was free."""
+def _linked(part: Path, target: Path) -> bool:
+    """Give a file another name unless that is taken; return whether it was free."""
     try:
         # Unlike a renaming, a link never replaces what another process has put there meanwhile.
         os.link(part, target)
@@ -162,10 +197,6 @@ def _moved(part: Path, target: Path) -> bool:
         if target.exists():
             return False
         part.rename(target)
-        _sync_folder(target.parent)
-        return True
-    _sync_folder(target.parent)
-    part.unlink(missing_ok=True)
     return True
 
 

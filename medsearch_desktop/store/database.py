@@ -24,6 +24,8 @@ from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLo
 from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
+# After a failed write DuckDB calls the whole database invalid; on the disk it is as the last commit left it.
+_NOT_WRITTEN = re.compile(r"(?i)could not (?:write|truncate|create|sync)|fsync|failed to (?:commit|create checkpoint)")
 _BYTES_PATH = "bytes:"
 # What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
 _NO_BAR = "SET enable_progress_bar = false"
@@ -415,6 +417,12 @@ def _as_ours(error: duckdb.Error, file: Path) -> LibraryError:
         )
     if "No space left" in text or "not enough space" in text or "disk is full" in text:
         return storage_full(file.parent)
+    if _NOT_WRITTEN.search(text):
+        return LibraryError(
+            f"the database cannot be written ({text.splitlines()[0]}); nothing that was committed is lost",
+            item=folder,
+            remedy="Check the disk, then run the same command again: it goes on where it was",
+        )
     if isinstance(error, duckdb.IOException | duckdb.SerializationException | duckdb.FatalException) or (
         "not a valid DuckDB database" in text
     ):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryNotFoundError
+from medsearch_desktop.store.disk import writing_to
 
 FORMAT = 1
 MARKER = "library.json"
@@ -16,7 +17,7 @@ DATABASE = "library.duckdb"
 def prepare_folder(path: Path, *, create: bool) -> None:
     """Make sure that `path` is a library that this release can read; with `create`, make one where there is none.
 
-    Raises LibraryNotFoundError, LibraryFormatError, LibraryError.
+    Raises LibraryNotFoundError, LibraryFormatError, LibraryError, StorageFullError.
     """
     marker = path / MARKER
     if marker.exists():
@@ -30,18 +31,17 @@ def prepare_folder(path: Path, *, create: bool) -> None:
         raise LibraryNotFoundError(
             "there is no library here", item=str(path), remedy="`medsearch ingest FOLDER` makes one"
         )
-    try:
+    with writing_to(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        # A crash or a full disk may have left the marker half written, and nothing else.
+        if any(each.name != _part_of(marker).name for each in path.iterdir()):
             raise LibraryError(
                 "the folder is not empty and not a library",
                 item=str(path),
                 remedy="Give --library the name of a new folder",
             )
         path.chmod(0o700)
-        _write_marker(marker)
-    except OSError as error:
-        raise LibraryError(f"the folder cannot be written ({error.strerror})", item=str(path)) from error
+    _write_marker(marker)
 
 
 def _check_format(marker: Path) -> None:
@@ -62,9 +62,14 @@ def _check_format(marker: Path) -> None:
 
 
 def _write_marker(marker: Path) -> None:
-    part = marker.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-        json.dump({"format": FORMAT}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(marker)
+    part = _part_of(marker)
+    with writing_to(marker.parent):
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+            json.dump({"format": FORMAT}, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(marker)
+
+
+def _part_of(marker: Path) -> Path:
+    return marker.with_suffix(".part")

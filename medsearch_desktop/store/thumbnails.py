@@ -50,6 +50,7 @@ class Thumbnails:
             return None
 
     def remove(self, image_ids: Iterable[str]) -> None:
-        """Remove the thumbnails of images that are gone."""
+        """Remove the thumbnails of images that are gone; raises LibraryError."""
         for image_id in image_ids:
-            self.path(image_id).unlink(missing_ok=True)
+            with writing_to(self._folder):
+                self.path(image_id).unlink(missing_ok=True)

@@ -60,6 +60,9 @@ BENCHES = {
     "ingest": Bench("bench_ingest", {"films": 8, "size": 512, "rounds": 1, "cloud_films": 1}),
     "headers": Bench("bench_ingest", {"files": 60, "rounds": 1}, "measure_headers", "header_rows"),
     "receive": Bench("bench_receive", {"films": 5, "rounds": 1}),
+    "receive-indexing": Bench(
+        "bench_receive", {"films": 8, "rounds": 1, "associations": 2}, "measure_indexing", "indexing_rows"
+    ),
     "visual": Bench("bench_visual", {**_SMALL, "queries": 50, "filtered_queries": 10, "sweep": (500, 1000)}),
     "open": Bench("bench_open", {**_SMALL, "more_reports": 300, "queries": 24, "starts": 1}),
     "serve": Bench("bench_serve", {**_SMALL, "typed": 12, "rounds": 1}),

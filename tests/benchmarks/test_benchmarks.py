@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
 NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "scale", "demo")
 # What sends is dcmtk's storescu (apt-get install dcmtk).
-NAMES += ("receive",) if shutil.which("storescu") else ()
+NAMES += ("receive", "receive-indexing") if shutil.which("storescu") else ()
 
 pytestmark = pytest.mark.slow
 

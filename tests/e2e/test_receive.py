@@ -9,15 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from makers import Film, dataset, write_department
 from pynetdicom import AE
+from running import command
 from servers import served
 
 from medsearch_desktop.library import open_library
@@ -32,6 +30,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from makers import Film, dataset
 from pynetdicom import AE
+from running import command
 ae = AE()
 ae.dimse_timeout = ae.network_timeout = 10
 ae.add_requested_context("1.2.840.10008.5.1.4.1.1.1")
@@ -45,52 +44,6 @@ while association.is_established:
     except (RuntimeError, ValueError):
         break
 """
-
-
-class Running:
-    """A command of its own process and the lines of JSON that it has printed."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(json.loads(line))
-
-    def until(self, is_so: Callable[[list[dict[str, Any]]], object], *, seconds: float = 120.0) -> None:
-        end = time.monotonic() + seconds
-        while not is_so(self.lines):
-            assert self.process.poll() is None, "it ended"
-            assert time.monotonic() < end, self.lines
-            time.sleep(0.05)
-
-    def event(self, name: str) -> dict[str, Any]:
-        self.until(lambda lines: any(line["event"] == name for line in lines))
-        return next(line for line in self.lines if line["event"] == name)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        status = self.process.wait(60)
-        self._thread.join(60)
-        return status
-
-
-@contextmanager
-def command(*arguments: str) -> Iterator[Running]:
-    line = [sys.executable, "-m", "medsearch_desktop", *arguments, "--json"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
-        running = Running(process)
-        try:
-            yield running
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait(60)
-            running._thread.join(60)
 
 
 def indexed(lines: list[dict[str, Any]]) -> int:

@@ -6,15 +6,15 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faults.mounts import mounted, needs_mount
 from makers import Film, dataset, write_department
+from running import command
 
 from medsearch_desktop import ingest as ingesting
 from medsearch_desktop.errors import StorageFullError
@@ -24,27 +24,6 @@ from medsearch_desktop.source import sniff
 
 # More than are committed at once.
 STUDIES = 40
-
-
-def may_mount() -> str:
-    """Return why no file system can be mounted here, or an empty text."""
-    if not sys.platform.startswith("linux") or os.geteuid():
-        return "mounting a file system needs Linux and root"
-    probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
-    return "" if probe.returncode == 0 else "this container may not mount: run it with CAP_SYS_ADMIN"
-
-
-needs_mount = pytest.mark.skipif(bool(may_mount()), reason=may_mount() or "it may")
-
-
-@contextmanager
-def mounted(folder: Path, *, size: str) -> Iterator[None]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
 
 
 def counts(library: Library) -> tuple[int, int, int]:
@@ -77,6 +56,15 @@ def test_a_library_on_a_full_disk_is_readable_and_goes_on_when_there_is_room(tmp
             with pytest.raises(StorageFullError):
                 library.health.backup(disk / "backup")
             assert [path.name for path in disk.iterdir()] == ["library"]
+            # What is shown needs no room, not even a picture that is drawn anew.
+            ((image_id,),) = library._database.read("SELECT min(image_id) FROM images")
+            library.thumbnails.path(image_id).unlink(missing_ok=True)
+            with suppress(OSError), (disk / "brim").open("wb", buffering=0) as brim:
+                while brim.write(bytes(4096)):
+                    pass
+            assert library.thumbnail(image_id)
+            assert library.thumbnails.read(image_id) is None
+            (disk / "brim").unlink()
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
         with open_library(disk / "library") as library:
             library.ingest([source])
@@ -131,6 +119,34 @@ def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path
             assert library.health.verify(files=True).ok
         finally:
             subprocess.run(["umount", "-l", drive], check=False)
+
+
+@needs_mount
+@pytest.mark.slow
+def test_a_watched_drive_that_goes_away_in_the_middle_is_taken_in_when_it_is_back(tmp_path: Path) -> None:
+    kept = write_department(tmp_path / "kept", studies=STUDIES // 2, size=32)
+    drive, path = tmp_path / "drive", tmp_path / "library"
+    drive.mkdir()
+    subprocess.run(["mount", "--bind", kept, drive], check=True)
+    try:
+        with command("watch", str(drive), "--library", str(path), "--still", "0.5") as running:
+            # It reads.
+            while not (path / "in-hand").exists():
+                assert running.process.poll() is None
+                time.sleep(0.001)
+            subprocess.run(["umount", "-l", drive], check=True)
+            running.until(lambda lines: any(line["event"] == "batch" and line["offline"] for line in lines))
+            subprocess.run(["mount", "--bind", kept, drive], check=True)
+            films = 3 * (STUDIES // 2)
+            running.until(lambda lines: sum(line.get("indexed", 0) + line.get("updated", 0) for line in lines) >= films)
+            assert running.end() == 0
+            assert not any(line.get("removed") for line in running.lines)
+        with open_library(path) as library:
+            assert counts(library) == (STUDIES, STUDIES, STUDIES // 2)
+            assert library.failures() == []
+            assert library.health.verify(files=True).ok
+    finally:
+        subprocess.run(["umount", "-l", drive], check=False, capture_output=True)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])

@@ -30,6 +30,8 @@ StudyUid = Annotated[str, UrlPath(max_length=64, pattern=r"^[0-9.]+$")]
 # FailureReason (0008,1197), PS3.18 table 10.5.3-1 and PS3.4 annex B.2.3.
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND, OTHER_STUDY = 0xA700, 0xC000, 0x0110
 DICOM = "application/dicom"
+# The folder in a library for what was sent to it.
+RECEIVED = "received"
 MOST_INSTANCES = 100_000
 # Pieces of a body are small; each writing goes through a thread.
 _PIECE = 1 << 20
@@ -64,10 +66,13 @@ class _Coming:
 
     def close(self) -> None:
         """Let go of a part that never ended."""
+        # On a disk that fails neither may go; what was stored before is taken in all the same.
         if self.file is not None:
-            self.file.close()
+            with suppress(OSError):
+                self.file.close()
         if self.part is not None:
-            self.part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.part.unlink(missing_ok=True)
 
     def _begin(self, headers: Message) -> None:
         if len(self.stored) + len(self.failed) >= MOST_INSTANCES:
@@ -131,7 +136,7 @@ def dicomweb_routes(library: Library, jobs: Jobs, *, reserve_bytes: int = 1 << 3
                 "item": "content-type",
             }
             return Json({"error": error}, 415)
-        spool = await to_thread.run_sync(partial(Spool, library.path / "received", reserve_bytes=reserve_bytes))
+        spool = await to_thread.run_sync(partial(Spool, library.path / RECEIVED, reserve_bytes=reserve_bytes))
         coming, parts = _Coming(spool, study_uid, library), Parts(boundary)
         try:
             async for piece in request.stream():
@@ -147,9 +152,12 @@ def dicomweb_routes(library: Library, jobs: Jobs, *, reserve_bytes: int = 1 << 3
             if coming.paths:
                 # The first of a launch looks at all that is there: an earlier one may have ended before its ingest.
                 chosen, within = coarsened(str(spool.folder), coming.paths if looked else ())
-                with suppress(RequestError):
+                try:
                     jobs.submit(JobKind.INGEST, chosen, within=within)
                     looked = True
+                except RequestError:
+                    # Too many wait; the next one that is taken looks at all of it.
+                    looked = False
         return _answer(coming)
 
     @router.post("/studies")
