@@ -12,6 +12,7 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -42,8 +43,8 @@ def is_installed(package: str) -> bool:
         return False
 
 
-def decode_aside(form: str, data: bytes, *, most_samples: int, max_seconds: float = 0.0) -> NDArray[Any]:
-    """Return the samples of one frame of `form`, a key of the table of decoders, as that decoder gives them.
+def decode_aside(form: str, data: bytes, *, most_samples: int, max_seconds: float | None = None) -> NDArray[Any]:
+    """Return the samples of one frame as its decoder gives them; `form` is "JPEG XL" or what `VIDEO` calls a syntax.
 
     `most_samples` is what the frame may hold; memory and time follow from it, the latter unless `max_seconds` is given.
     Raises TruncatedFileError and UnsupportedPixelsError.
@@ -83,6 +84,10 @@ class _Worker:
             answer = _received(self._process.stdout)
         except OSError:
             answer = None
+        except BaseException:
+            # Interrupted between asking and answer: the next would be given this one's.
+            self.close()
+            raise
         finally:
             timer.cancel()
         if answer is None:
@@ -133,8 +138,8 @@ def close_decoder() -> None:
 
 
 def _command() -> list[str]:
-    # A frozen program is its own interpreter.
-    own = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "medsearch_desktop"]
+    # A frozen program is its own interpreter. -P: nothing is imported from the folder that the user stands in.
+    own = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "medsearch_desktop"]
     return [*own, "frame-worker"]
 
 
@@ -167,6 +172,8 @@ def _received(source: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
 
 def serve_frames() -> int:
     """Be the other process: decode what comes from standard input until it ends."""
+    # Ctrl-C is for the program that asked, which still wants its answer; its end is seen by its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = sys.stdout.buffer
     # What a library prints must not stand between the answers.
     sys.stdout = sys.stderr

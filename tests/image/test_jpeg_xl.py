@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import struct
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,7 +172,7 @@ def test_no_codestream_at_all(data: bytes) -> None:
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aside, "_worker", lambda: pytest.fail("it was decoded"))
     # Some fifty bytes of black.
-    data = jpegxl_encode(np.zeros((1200, 1200), "u1"), lossless=True)
+    data = jpegxl_encode(np.zeros((1200, 1200), "u1"), lossless=True, effort=3)
     assert len(data) < 200
     with pytest.raises(UnsupportedPixelsError, match="1200 x 1200 x 1 where the header says"):
         decompress(data, layout(64, 48, bits=8), JXL_LOSSLESS)
@@ -227,6 +229,34 @@ def test_a_process_that_dies_is_started_anew_and_threads_share_it() -> None:
     for thread in threads:
         thread.join(60)
     assert not wrong
+
+
+def test_an_interrupt_ends_no_frame_and_mixes_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [noise(64, 48, 8), noise(64, 48, 16)]
+    coded = [jpegxl_encode(frame, lossless=True) for frame in frames]
+    aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
+    assert aside._current is not None
+    os.kill(aside._current._process.pid, signal.SIGINT)
+    assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as pressed:
+        pressed.setattr(aside, "_received", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
+    assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
+
+
+def test_nothing_is_imported_from_the_folder_that_one_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imagecodecs.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    aside.close_decoder()
+    frame = noise(16, 16, 8)
+    assert np.array_equal(aside.decode_aside("JPEG XL", jpegxl_encode(frame, lossless=True), most_samples=256), frame)
 
 
 def test_without_the_codec_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
