@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -161,13 +162,22 @@ def _send(target: IO[bytes], head: dict[str, Any], data: bytes) -> None:
     target.flush()
 
 
-def _received(source: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+def _received(
+    source: IO[bytes], prepare: Callable[[dict[str, Any], int], None] | None = None
+) -> tuple[dict[str, Any], bytes] | None:
+    """Return head and bytes, or None where they end early; `prepare` is told the head and their number before."""
     lengths = source.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
     head_length, length = _LENGTHS.unpack(lengths)
-    head, data = source.read(head_length), source.read(length)
-    return (json.loads(head), data) if len(head) == head_length and len(data) == length else None
+    coded = source.read(head_length)
+    if len(coded) < head_length:
+        return None
+    head = json.loads(coded)
+    if prepare is not None:
+        prepare(head, length)
+    data = source.read(length)
+    return (head, data) if len(data) == length else None
 
 
 def serve_frames() -> int:
@@ -177,9 +187,8 @@ def serve_frames() -> int:
     answers = sys.stdout.buffer
     # What a library prints must not stand between the answers.
     sys.stdout = sys.stderr
-    while asked := _received(sys.stdin.buffer):
+    while asked := _received(sys.stdin.buffer, _bound):
         head, data = asked
-        _bound(len(data) + head["most"] * _MEMORY_PER_SAMPLE)
         try:
             samples = _decoded(head["form"], data, head["most"])
         except DecodeError as error:
@@ -215,13 +224,13 @@ def _decoded(form: str, data: bytes, most: int) -> NDArray[Any]:
     return samples
 
 
-def _bound(room: int) -> None:
+def _bound(head: dict[str, Any], length: int) -> None:
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = _MEMORY + room
+        limit = _MEMORY + length + head["most"] * _MEMORY_PER_SAMPLE
         # The soft limit alone: the next frame may need more.
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     except (ImportError, ValueError, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import signal
@@ -198,6 +199,18 @@ def test_memory_is_bounded_whatever_a_codestream_holds(monkeypatch: pytest.Monke
     small = noise(16, 16)
     frame = jpegxl_encode(small, lossless=True, bitspersample=12)
     assert np.array_equal(aside.decode_aside("JPEG XL", frame, most_samples=256), small)
+
+
+def test_room_is_made_for_a_long_frame_before_it_is_taken() -> None:
+    pipe = io.BytesIO()
+    aside._send(pipe, {"form": "JPEG XL", "most": 256}, bytes(5000))
+    pipe.seek(0)
+    taken = []
+    answer = aside._received(pipe, lambda head, length: taken.append((head["most"], length, pipe.tell() < 100)))
+    assert taken == [(256, 5000, True)]
+    assert answer == ({"form": "JPEG XL", "most": 256}, bytes(5000))
+    for short in (3, 20, 4000):
+        assert aside._received(io.BytesIO(pipe.getvalue()[:short])) is None
 
 
 def test_a_frame_that_takes_too_long_costs_its_process_alone() -> None:
