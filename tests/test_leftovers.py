@@ -10,6 +10,7 @@ from makers import Film, dataset, uid
 
 from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.store.compaction import compact
+from medsearch_desktop.store.thumbnails import Thumbnails
 
 
 @pytest.fixture
@@ -148,6 +149,17 @@ def test_a_commit_that_fails_takes_no_picture_along(
     library.ingest([path.parent])
     assert pictures(library) == wanted(library)
     assert len(pictures(library)) == 2
+
+
+@pytest.mark.parametrize("every", [1, 3, 1000])
+def test_only_the_pictures_of_no_image_are_swept(tmp_path: Path, every: int) -> None:
+    thumbnails = Thumbnails(tmp_path / "thumbnails")
+    ids = [f"1.2.{number}#1" for number in range(200)]
+    for image_id in ids:
+        thumbnails.write(image_id, b"picture")
+    kept = ids[every - 1 :: every]
+    assert thumbnails.sweep(kept) == len(ids) - len(kept)
+    assert [image_id for image_id in ids if thumbnails.read(image_id)] == kept
 
 
 @pytest.mark.parametrize("way", ["repair", "compact"])

@@ -75,7 +75,8 @@ class Thumbnails:
         wanted = np.sort(np.fromiter((int(self._name(i)[:16], 16) for i in image_ids), np.uint64))
         old = time.time() - _PART_SECONDS
         with writing_to(self._folder):
-            for folder in sorted(self._folder.iterdir()):
+            # A person may have thrown them all away: they are drawn anew.
+            for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
                 if len(folder.name) != 2 or not folder.is_dir():
                     continue
                 with os.scandir(folder) as entries:
@@ -85,7 +86,8 @@ class Thumbnails:
                             continue
                         number = np.uint64(int(own[1], 16))
                         place = np.searchsorted(wanted, number)
-                        if entry.stat().st_mtime < old if own[2] else wanted[place : place + 1] != number:
+                        is_wanted = place < len(wanted) and wanted[place] == number
+                        if entry.stat().st_mtime < old if own[2] else not is_wanted:
                             yield Path(entry.path)
 
     def sweep(self, image_ids: Iterable[str]) -> int:
