@@ -1,4 +1,4 @@
-"""One compressed frame to the samples it holds; with `jpeg_xl` and `video` the only file that imports the codecs.
+"""One compressed frame to the samples it holds; this, `jpeg_xl` and `video` alone import the codecs.
 
 Each codec is called directly, by what the codestream says of itself: pydicom goes by the transfer
 syntax alone, hands GDCM damage on that ends the whole process, and has no way to 12-bit JPEG without

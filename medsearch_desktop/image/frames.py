@@ -87,7 +87,7 @@ class Frames:
         # Encapsulated although native: a lost file header. The codestream itself will tell what it is.
         self.is_video = self.syntax in VIDEO
         if self.syntax not in CODED | NATIVE and not (self.is_video and is_readable()):
-            remedy = "Install the package av beside this program, then run failures --retry" if self.is_video else READ
+            remedy = "Install the package av, then run `medsearch failures --retry`" if self.is_video else READ
             raise UnsupportedPixelsError(unread(self.syntax), remedy=remedy)
         if not self.element.undefined:
             raise UnsupportedPixelsError(
