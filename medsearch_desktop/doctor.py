@@ -23,7 +23,7 @@ from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryNotFoundError, MedSearchError
 from medsearch_desktop.image.engines import fastest, installed_engines, try_engines
 from medsearch_desktop.image.models import list_models, verify
-from medsearch_desktop.image.selftest import decoders, round_trips
+from medsearch_desktop.image.selftest import decoders, reads_video, round_trips
 from medsearch_desktop.library import MARKER, Library
 from medsearch_desktop.records import ModelRole
 from medsearch_desktop.workbench import Workbench
@@ -94,7 +94,13 @@ def _decoders() -> Iterator[Check]:
             yield Check(
                 "decoder", WARNING, f"{syntax}: none", "Images in it are indexed without pixels; install again to mend"
             )
-
+    video = reads_video()
+    if video is None:
+        yield Check("decoder", OK, "Video: header alone; its first frame where the package av (PyAV) is installed")
+    elif video:
+        yield Check("decoder", OK, "Video: PyAV, the first frame")
+    else:
+        yield Check("decoder", WARNING, "Video: PyAV is installed and does not decode it", "Install another av")
     tried, wrong = round_trips()
     if wrong:
         seen = f"{len(wrong)} of {tried} forms of a phantom come back altered: {'; '.join(wrong)}"

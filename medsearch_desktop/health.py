@@ -217,6 +217,8 @@ class Health:
             self._refresh()
             if not stop.is_set():
                 self._embeddings.index.extend_graph()
+            if count := self._thumbnails.sweep(self._audit.image_ids()):
+                summary.mended["thumbnail-without-image"] = count
         summary.seconds = time.monotonic() - began
         return summary
 
@@ -327,6 +329,8 @@ class Health:
         if missing:
             of = report.checked["thumbnails"]
             report.notes.append(f"{missing} of {of} thumbnails are missing; each is drawn anew when it is shown")
+        if strays := sum(1 for _ in self._thumbnails.strays(self._audit.image_ids())):
+            report.notes.append(f"{strays} thumbnails are of no image; `medsearch repair` removes them")
 
     def _looked_at(
         self, rows: Iterator[FileRow], report: HealthReport, read: bool, tell: OnProgress, stop: threading.Event

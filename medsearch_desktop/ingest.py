@@ -439,7 +439,7 @@ class Ingest:
             # A drive that went away or a bad sector says nothing of what is known: it is tried again next time.
             run.fail(file.path, work.reason)
             return
-        if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind:
+        if file.kind is FileKind.OTHER and row is not None and row.kind == file.kind and _stands(work, row):
             # Still nothing to index; what it holds instead was never looked at closely.
             self._keep(work, row, run)
             return
@@ -535,6 +535,8 @@ class Ingest:
                 pipeline_version=self._version(outcome for outcome, _, _ in ready),
             )
             full: LibraryError | None = None
+            # After the commit, and before new pictures: an image that comes again has another.
+            self._thumbnails.remove(self._intake.take_dropped())
             for outcome, (_, what, pictures) in zip(settled, ready, strict=True):
                 # After the commit: a conflicting file must not overwrite the picture of the one that stays.
                 # A slice is drawn when it is chosen or asked for; what an earlier content left is not its picture.
@@ -574,9 +576,8 @@ class Ingest:
                 gone.append(removal.known.path)
             run.counts["removed"] += run.rows[removal.known.path].kind != FileKind.ARCHIVE
         self._commit(run)
-        images = self._catalogue.image_ids_of(gone)
         self._intake.remove(gone)
-        self._thumbnails.remove(images)
+        self._thumbnails.remove(self._intake.take_dropped())
 
     def _adopt_orphans(self, run: _Run) -> None:
         """Give duplicates records of their own where the file that had them was removed or replaced."""
@@ -639,6 +640,17 @@ def _own_report(work: Work, verdict: Verdict) -> bool:
         return False
     own, other = Path(work.file.path), Path(verdict.other)
     return (own.name, own.parent.name) != (other.name, other.parent.name)
+
+
+def _stands(work: Work, row: FileRow) -> bool:
+    """Whether what is known of a file without content to index is still so; a failure by its size and time alone.
+
+    One that is to be tried again has none, and one that could not be read was not looked at.
+    """
+    if row.state == IGNORED:
+        return not work.reason
+    same = (work.file.size, work.file.mtime_ns) == (row.size, row.mtime_ns)
+    return bool(work.reason) and same and row.checked_ns > 0
 
 
 def _head(file: SourceFile, data: bytes | None = None) -> bytes:

@@ -413,9 +413,8 @@ class Library:
             gone = self._studies.paths_of_root(path)
             if gone is None:
                 raise NotFoundError("this folder was never ingested", item=path)
-            images = self.catalogue.image_ids_of(gone)
             self._intake.remove(gone)
-            self.thumbnails.remove(images)
+            self.thumbnails.remove(self._intake.take_dropped())
             self._intake.drop_root(path)
             self._intake.doubt([row.path for row in self.catalogue.orphans()])
             self.volumes.average(self.model_id)

@@ -95,6 +95,7 @@ SOLE_IMPORTERS = {
     "tantivy": "store/fulltext.py",
     "onnxruntime": "image/embed.py",
     "openvino": "image/openvino_engine.py",
+    "av": "image/video.py",
     "cryptography": "image/signing.py",
     "striprtf": "report/markup.py",
     "pypdf": "report/pdf.py",

@@ -1,4 +1,4 @@
-"""One compressed frame to the samples it holds; the only file that imports the codecs.
+"""One compressed frame to the samples it holds; this, `jpeg_xl` and `video` alone import the codecs.
 
 Each codec is called directly, by what the codestream says of itself: pydicom goes by the transfer
 syntax alone, hands GDCM damage on that ends the whole process, and has no way to 12-bit JPEG without
@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +25,10 @@ from medsearch_desktop.errors import (
     TruncatedFileError,
     UnsupportedPixelsError,
 )
+from medsearch_desktop.image.aside import decode_aside, is_installed
 from medsearch_desktop.image.dataset import JPEG_START
+from medsearch_desktop.image.jpeg_xl import JPEG_XL_STARTS, RECOMPRESSED, JpegXlStream
+from medsearch_desktop.image.video import VIDEO
 
 _SIZ = b"\xff\x4f\xff\x51"
 JPEG_2000_STARTS = (_SIZ, b"\0\0\0\x0cjP")
@@ -33,18 +37,13 @@ RLE = "1.2.840.10008.1.2.5"
 FRAMED, DEFLATED_FRAMES = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
 # Of these no frame begins with a mark that tells it from a further fragment.
 UNMARKED = frozenset((RLE, FRAMED, DEFLATED_FRAMES))
-# JPEG (retired processes too), JPEG-LS, JPEG 2000 and HTJ2K, each lossless and lossy; which of them a frame is, it
-# says itself.
-_NUMBERS = (*range(50, 67), 70, 80, 81, 90, 91, 92, 93, 201, 202, 203)
-CODED = frozenset((RLE, FRAMED, DEFLATED_FRAMES, *(f"1.2.840.10008.1.2.4.{number}" for number in _NUMBERS)))
-# Frames that no permissive decoder for every operating system reads; that of imagecodecs for JPEG XL needs numpy 2.
-_UNREAD = {
-    **dict.fromkeys(("94", "95", "204", "205"), "pixels on a server (JPIP)"),
-    **dict.fromkeys(("100", "100.1", "101", "101.1"), "MPEG-2 video"),
-    **dict.fromkeys(("102", "102.1", "103", "103.1", "104", "104.1", "105", "105.1", "106", "106.1"), "H.264 video"),
-    **dict.fromkeys(("107", "108"), "HEVC video"),
-    **dict.fromkeys(("110", "111", "112"), "JPEG XL"),
-}
+# JPEG (retired processes too), JPEG-LS, JPEG 2000, JPEG XL and HTJ2K, each lossless and lossy; which of them a frame
+# is, it says itself.
+_NUMBERS = (*range(50, 67), 70, 80, 81, 90, 91, 92, 93, 110, 111, 112, 201, 202, 203)
+_BASE = "1.2.840.10008.1.2.4."
+CODED = frozenset((RLE, FRAMED, DEFLATED_FRAMES, *(f"{_BASE}{number}" for number in _NUMBERS)))
+# Frames that nothing here reads, and video, of which its own module reads the first where PyAV is installed.
+_UNREAD = VIDEO | dict.fromkeys((f"{_BASE}{number}" for number in (94, 95, 204, 205)), "pixels on a server (JPIP)")
 # Blank radiographs compress to a thousandth; up to this many samples whatever is claimed is tried.
 _ALWAYS_DECODED, _MOST_GROWTH = 1 << 26, 1000
 READ = "Convert the file to an uncompressed transfer syntax"
@@ -84,8 +83,9 @@ class Layout:
 
 def unread(syntax: str) -> str:
     """Return why the frames of a transfer syntax outside `CODED` cannot be decoded."""
-    name = _UNREAD.get(syntax.removeprefix("1.2.840.10008.1.2.4."), "")
-    return f"transfer syntax {syntax} is not read" + (f": it is {name}" if name else "")
+    name = _UNREAD.get(syntax, "")
+    lacking = ", and PyAV is not installed" if syntax in VIDEO else ""
+    return f"transfer syntax {syntax} is not read" + (f": it is {name}{lacking}" if name else "")
 
 
 def stream_size(head: bytes) -> tuple[int, int, int, int] | None:
@@ -99,6 +99,9 @@ def stream_size(head: bytes) -> tuple[int, int, int, int] | None:
             return stream.rows, stream.columns, stream.samples, stream.precision
         if head.startswith(JPEG_2000_STARTS):
             return _j2k_size(head)
+        if head.startswith(JPEG_XL_STARTS):
+            found = JpegXlStream.read(head)
+            return found.rows, found.columns, found.samples, found.precision
     except (UnsupportedPixelsError, struct.error, IndexError):
         return None
     return None
@@ -112,6 +115,8 @@ def decompress(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray[Any], 
         codec, decoder = "JPEG 2000", _jpeg_2000
     elif syntax in _BY_SYNTAX:
         codec, decoder = _BY_SYNTAX[syntax]
+    elif data.startswith(JPEG_XL_STARTS):
+        codec, decoder = "JPEG XL", partial(_jpeg_xl, recompressed=syntax == RECOMPRESSED)
     else:
         raise UnsupportedPixelsError(f"a frame of transfer syntax {syntax} holds no known codestream", remedy=READ)
     if layout.count > max(_ALWAYS_DECODED, _MOST_GROWTH * len(data)):
@@ -177,6 +182,18 @@ def _j2k_size(data: bytes) -> tuple[int, int, int, int]:
     width, height, left, top = struct.unpack_from(">4I", data, start + 8)
     samples, depth = struct.unpack_from(">HB", data, start + 40)
     return height - top, width - left, samples, (depth & 0x7F) + 1
+
+
+def _jpeg_xl(data: bytes, layout: Layout, *, recompressed: bool) -> tuple[NDArray[Any], Layout]:
+    stream = JpegXlStream.read(data)
+    _agree(layout, "JPEG XL", stream.rows, stream.columns, stream.samples)
+    # Bits above those stored may hold an overlay, as in native data.
+    found = replace(layout, stored=min(layout.stored, stream.precision), shift=0, planar=False)
+    if stream.samples == 3 and (stream.is_converted or recompressed or layout.photometric == "XYB"):
+        found = replace(found, photometric="RGB")
+    if not is_installed("imagecodecs"):
+        raise UnsupportedPixelsError("JPEG XL needs the package imagecodecs", remedy="Install MedSearch Desktop again")
+    return decode_aside("JPEG XL", data, most_samples=layout.count), found
 
 
 def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:

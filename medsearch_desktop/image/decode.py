@@ -33,6 +33,7 @@ from medsearch_desktop.image.kinds import Role, kind_of
 from medsearch_desktop.image.places import place_of
 from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
+from medsearch_desktop.image.video import VIDEO
 from medsearch_desktop.records import Image
 
 __all__ = ["Decoded", "decode", "frames_of", "read_tags", "select_frames"]
@@ -128,7 +129,9 @@ def _decode_dicom(
         return Decoded((replace(record, pixel_error=_reason(error)),), (None,))
     if not (record.rows and record.columns):
         record = replace(record, rows=layout.rows, columns=layout.columns)
-    if chosen is None:
+    if header.transfer_syntax in VIDEO:
+        chosen = (0,)
+    elif chosen is None:
         # What is not drawn takes no memory.
         most = max(1, min(max_frames, max_pixels // layout.count)) if drawn else max_frames
         chosen = _spread(header, record, most)
@@ -220,7 +223,7 @@ def _view(header: Header, modality: str) -> str:
 def _record(header: Header, sha256: str) -> Image:
     instance = header.uid(0x00080018) or derive_uid("instance", sha256)
     frames = max(1, header.integer(0x00280008) or 1)
-    frame = frames // 2 if frames > 1 else 0
+    frame = frames // 2 if frames > 1 and header.transfer_syntax not in VIDEO else 0
     modality = header.first(0x00080060).upper()
     study_date = _date(header.first(0x00080020))
     return Image(

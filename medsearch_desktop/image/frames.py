@@ -29,8 +29,11 @@ from medsearch_desktop.image.dataset import (
     Header,
     PixelElement,
 )
+from medsearch_desktop.image.jpeg_xl import JPEG_XL_STARTS
+from medsearch_desktop.image.jpeg_xl import SYNTAXES as JPEG_XL
 from medsearch_desktop.image.mending import Size, mended
 from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
+from medsearch_desktop.image.video import MOST_BYTES, VIDEO, first_pixels, is_readable
 from medsearch_desktop.image.windows import preset_window
 
 
@@ -77,23 +80,29 @@ class Frames:
             self.syntax in NATIVE or (self.syntax in CODED and whole <= self.available <= whole + 1)
         )
         self.subsampled = layout.photometric == "YBR_FULL_422" and self.available < whole
-        self.cut = False
+        self.cut = self.is_video = False
         self.by_frame: list[list[tuple[int, int]]] = []
         if self.native:
             return
         # Encapsulated although native: a lost file header. The codestream itself will tell what it is.
-        if self.syntax not in CODED | NATIVE:
-            raise UnsupportedPixelsError(unread(self.syntax), remedy=READ)
+        self.is_video = self.syntax in VIDEO
+        if self.syntax not in CODED | NATIVE and not (self.is_video and is_readable()):
+            remedy = "Install the package av, then run `medsearch failures --retry`" if self.is_video else READ
+            raise UnsupportedPixelsError(unread(self.syntax), remedy=remedy)
         if not self.element.undefined:
             raise UnsupportedPixelsError(
                 f"the pixel data has a length although transfer syntax {self.syntax} is encapsulated", remedy=READ
             )
-        self.by_frame = self._grouped(*self._fragments())
+        fragments, table = self._fragments()
+        # The frames of a video are one stream, of which the first is read.
+        self.by_frame = [fragments] if self.is_video else self._grouped(fragments, table)
 
     def read(self, frame: int) -> tuple[NDArray[Any], Layout]:
         """Return a frame's stored values and how they are to be understood."""
         if self.native:
             return self._native(frame)
+        if self.is_video:
+            return self._video(frame)
         data = b"".join(self.file.read(start, stop) for start, stop in self._fragments_of(frame))
         return decompress(data, self.layout, self.syntax)
 
@@ -103,6 +112,15 @@ class Frames:
             self._extent(frame)
         else:
             self._fragments_of(frame)
+
+    def _video(self, frame: int) -> tuple[NDArray[Any], Layout]:
+        layout, parts, left = self.layout, list[bytes](), MOST_BYTES
+        for start, stop in self._fragments_of(frame):
+            parts.append(self.file.read(start, min(stop, start + left)))
+            left -= len(parts[-1])
+        pixels = first_pixels(b"".join(parts), self.syntax, rows=layout.rows, columns=layout.columns)
+        found = replace(layout, allocated=8, stored=8, shift=0, samples=3, signed=False, planar=False)
+        return pixels, replace(found, photometric="RGB")
 
     def _extent(self, frame: int) -> tuple[int, int, int]:
         """Return the bits of a native frame and its first and last byte."""
@@ -149,6 +167,8 @@ class Frames:
             return self.by_frame[frame]
         if self.cut:
             raise self.file.truncated(f"frame {frame + 1} of the pixel data is cut off")
+        if self.is_video and self.by_frame[0]:
+            raise UnsupportedPixelsError("only the first frame of a video is read", remedy="Open it in a video player")
         raise UnsupportedPixelsError(f"the pixel data holds no frame {frame + 1}", remedy="The file is damaged")
 
     def _fragments(self) -> tuple[list[tuple[int, int]], bytes]:
@@ -194,8 +214,9 @@ class Frames:
         if not sound or (len(firsts) < self.count and not self.cut):
             firsts = list(range(len(fragments)))
             if len(fragments) != self.count and self.syntax not in UNMARKED:
-                marks = (JPEG_START, *JPEG_2000_STARTS)
-                heads = [self.file.read(start, min(stop, start + 6)) for start, stop in fragments]
+                # The short mark of JPEG XL may stand in the middle of the others.
+                marks = JPEG_XL_STARTS if self.syntax in JPEG_XL else (JPEG_START, *JPEG_2000_STARTS)
+                heads = [self.file.read(start, min(stop, start + 12)) for start, stop in fragments]
                 firsts = [i for i, head in enumerate(heads) if head.startswith(marks)]
             if len(firsts) != self.count and not self.cut:
                 raise UnsupportedPixelsError(

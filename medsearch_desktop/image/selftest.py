@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.errors import DecodeError
 from medsearch_desktop.image.codecs import DEFLATED_FRAMES, FRAMED, RLE, Layout, decompress
 from medsearch_desktop.image.preprocess import Rendering, stored_values
+from medsearch_desktop.image.video import first_pixels, is_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,19 @@ _SAMPLES = (
         b"|4;u>04YEK0000800008000000000000008000080000000000009R90sl|{2mk^A00061QUDA90ssL30R#j<0smY82OvmDNJ#&X"
         b"015yA0000y00IA#z%5|^SJQ*jwO;xbW~2iYCHMm^0005E0Kg}JRDeW8pr^uh0H!hKzyJa4wgCUx",
     ),
+    _Sample(
+        "JPEG XL",
+        "imagecodecs",
+        "1.2.840.10008.1.2.4.110",
+        12,
+        0,
+        b"{|Z51P_zgL1OWh8081E)!(a%I@XW9QSNJ42JOpelpi=+",
+    ),
+)
+# One frame of MPEG-2, 32 x 32: grey, cyan, black and dark red in its quarters.
+_VIDEO = (
+    b"0005A0stTr|Nr1P0005C6p8==000000k{AN06+i$0RR9G|M&m^0kx0+^Fe?B0099L_mrg~FU``Fy;kGB@MN-pnga9y009CM_<bozi{DC8=WIJ("
+    b"$QdjNq%Xh"
 )
 
 
@@ -122,6 +136,18 @@ def decoders() -> dict[str, tuple[str, ...]]:
         wrong = np.abs(pixels.astype(int) - (picture << (sample.depth - 8))).max() > sample.tolerance
         found[sample.family] = () if wrong else (sample.codec,)
     return found
+
+
+def reads_video() -> bool | None:
+    """Return whether the built-in frame of video is decoded as it should be, None where PyAV is not installed."""
+    if not is_readable():
+        return None
+    try:
+        pixels = first_pixels(base64.b85decode(_VIDEO), "1.2.840.10008.1.2.4.100", rows=32, columns=32)
+    except DecodeError:
+        return False
+    seen = pixels[8::16, 8::16].reshape(4, 3).astype(int)
+    return bool(np.abs(seen - ((200, 200, 200), (60, 200, 200), (0, 0, 0), (60, 0, 0))).max() <= 8)
 
 
 # Bits allocated and stored, signed, samples a pixel.
@@ -229,10 +255,18 @@ def _jpeg_2000(phantom: NDArray[np.int64], layout: Layout) -> bytes:
     return bytes(encode_array(_contained(phantom, layout), layout.stored, colour, use_mct=False))
 
 
+def _jpeg_xl(phantom: NDArray[np.int64], layout: Layout) -> bytes:
+    from imagecodecs import jpegxl_encode
+
+    bits = (phantom & ((1 << layout.stored) - 1)).astype(f"u{layout.allocated // 8}")
+    return bytes(jpegxl_encode(bits, lossless=True, bitspersample=layout.stored))
+
+
 _ENCODERS: dict[str, tuple[str, Callable[[NDArray[np.int64], Layout], bytes]]] = {
     "uncompressed": (FRAMED, _as_it_is),
     "deflated": (DEFLATED_FRAMES, _deflate),
     "RLE": (RLE, _rle),
     "JPEG-LS": ("1.2.840.10008.1.2.4.80", _jpeg_ls),
     "JPEG 2000": ("1.2.840.10008.1.2.4.90", _jpeg_2000),
+    "JPEG XL": ("1.2.840.10008.1.2.4.110", _jpeg_xl),
 }

@@ -141,8 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
     add_region_command(commands)
-    # The process that `report/pdf.py` starts; no name of a command that one would type.
+    # The processes that `report/pdf.py` and `image/aside.py` start; no names of commands that one would type.
     commands.add_parser("pdf-worker").set_defaults(run=_pdf_worker)
+    commands.add_parser("frame-worker").set_defaults(run=_frame_worker)
 
     command("doctor", _doctor, "check decoders, model, indexes, permissions, sockets")
     return parser
@@ -351,6 +352,12 @@ def _pdf_worker(_: argparse.Namespace) -> int:
     from medsearch_desktop.report.pdf import serve_pdf
 
     return serve_pdf()
+
+
+def _frame_worker(_: argparse.Namespace) -> int:
+    from medsearch_desktop.image.aside import serve_frames
+
+    return serve_frames()
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -156,7 +156,8 @@ def _compact(options: argparse.Namespace) -> int:
     from medsearch_desktop.health import compact
 
     done = compact(config_of(options).library_path)
-    return answer(options, done.as_json(), f"{_size(done.before)} before, {_size(done.after)} now")
+    swept = (f"{done.pictures} thumbnails of no image were removed",) if done.pictures else ()
+    return answer(options, done.as_json(), f"{_size(done.before)} before, {_size(done.after)} now", *swept)
 
 
 def _size(count: int) -> str:

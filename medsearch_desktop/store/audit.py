@@ -203,6 +203,11 @@ class Audit:
         ):
             yield [(image_id, disk_path(path)) for image_id, path in rows]
 
+    def image_ids(self) -> Iterator[str]:
+        """Yield the identifier of every image."""
+        for rows in self._database.read_chunks("SELECT image_id FROM images", {}):
+            yield from (image_id for (image_id,) in rows)
+
     def documents(self) -> NDArray[np.int64]:
         """Return the number of every document, in ascending order."""
         return self._column("SELECT doc_no AS no FROM document_keys ORDER BY 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.records import Failure
 from medsearch_desktop.store.cards import MOST_ENTITIES, PACKED, PACKED_ENTITY
-from medsearch_desktop.store.database import Database, disk_path, stored_path
+from medsearch_desktop.store.database import Database, disk_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,6 @@ class Catalogue:
     def vector_count(self, model_id: str) -> int:
         """Count the vectors of a model."""
         return int(self._read("SELECT count(*) FROM vectors WHERE model_id = $model", model=model_id)[0][0])
-
-    def image_ids_of(self, paths: Sequence[str]) -> list[str]:
-        """Return the identifiers of the images that lie in these files."""
-        stored = [stored_path(path) for path in paths]
-        rows = self._read("SELECT image_id FROM images WHERE path IN (SELECT unnest($paths))", paths=stored)
-        return [image_id for (image_id,) in rows]
 
     def totals(self) -> Totals:
         """Count the records."""

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.errors import LibraryError, StorageFullError
+from medsearch_desktop.store.audit import Audit
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.disk import sync_folder, writing_to
 from medsearch_desktop.store.marker import DATABASE, prepare_folder
+from medsearch_desktop.store.thumbnails import Thumbnails
 
 # Writing 1 GB anew takes some seconds: it pays when a third of the file, and not just a little, would be free.
 WORTH_SHARE, WORTH_BYTES = 1 / 3, 64 << 20
@@ -24,28 +26,41 @@ _ROOM = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """The size of the database in bytes before and after; `reason` says why nothing was done, or is empty."""
+    """The size of the database in bytes before and after; `reason` says why nothing was done, or is empty.
+
+    `pictures` counts thumbnails of no image that were removed.
+    """
 
     before: int
     after: int
     reason: str = ""
+    pictures: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"before": self.before, "after": self.after, "done": not self.reason, "reason": self.reason}
+        return {
+            "before": self.before,
+            "after": self.after,
+            "done": not self.reason,
+            "reason": self.reason,
+            "pictures": self.pictures,
+        }
 
 
 def compact(library: Path, *, always: bool = True) -> Compaction:
     """Write the database of a library that nobody has open anew; only where it pays, unless `always`.
 
+    With `always`, thumbnails of no image are removed, too.
     Raises LibraryNotFoundError, LibraryLockedError, LibraryFormatError, and StorageFullError where the disk has no
     room for a second copy.
     """
     prepare_folder(library, create=False)
+    thumbnails = Thumbnails(library / "thumbnails")
     file = library / DATABASE
     part = file.with_name(f"{DATABASE}.compact")
     database = Database(file)
     try:
+        pictures = thumbnails.sweep(Audit(database).image_ids()) if always else 0
         database.checkpoint()
         before, gone = file.stat().st_size, database.reclaimable()
         if not always and gone < max(WORTH_SHARE * before, WORTH_BYTES):
@@ -81,6 +96,6 @@ def compact(library: Path, *, always: bool = True) -> Compaction:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return Compaction(before, file.stat().st_size)
+        return Compaction(before, file.stat().st_size, pictures=pictures)
     finally:
         database.close()

@@ -7,7 +7,8 @@ never done twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,7 @@ class Intake:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.versions = Versions(database)
+        self._dropped: list[str] = []
 
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
@@ -70,7 +72,7 @@ class Intake:
         in another encoding; where they do not, the archive is at fault and `reason` says so. The
         first that can be shown stays.
         """
-        with self._database.transaction():
+        with self._dropping():
             self._move(outcomes)
             self._drop_records([o.file.path for o in outcomes if not o.moved_from])
             settled = self._without_conflicts(outcomes)
@@ -84,12 +86,28 @@ class Intake:
         paths = [stored_path(path) for path in paths]
         if not paths:
             return
-        with self._database.transaction():
+        with self._dropping():
             self._drop_records_stored(paths)
             self.versions.settle(note_studies=self._note_studies)
             self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths))", paths=paths)
             self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=paths)
         self.drop_empty_studies()
+
+    def take_dropped(self) -> list[str]:
+        """Return the identifiers of the images whose records went since the last call, for their pictures to follow."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        before = len(self._dropped)
+        try:
+            with self._database.transaction():
+                yield
+        except BaseException:
+            # They are all still there.
+            del self._dropped[before:]
+            raise
 
     def drop_empty_studies(self) -> None:
         """Remove studies, series and patients that no image, report or readable file speaks of any more."""
@@ -236,7 +254,8 @@ class Intake:
         self._write(
             f"DELETE FROM entities WHERE report_no IN (SELECT report_no FROM reports WHERE {gone})", paths=paths
         )
-        self._write(f"DELETE FROM images WHERE {gone}", paths=paths)
+        dropped = self._write(f"DELETE FROM images WHERE {gone} RETURNING image_id", paths=paths)
+        self._dropped += [image_id for (image_id,) in dropped]
         self._write(f"DELETE FROM reports WHERE {gone}", paths=paths)
         self.versions.drop(paths)
         self._note_studies({uid for (uid,) in studies})

@@ -158,7 +158,9 @@ def test_a_sector_that_cannot_be_read_takes_no_record_away(
     old, new = min(source.rglob("image1.dcm")), source / "new.dcm"
     with open_library(tmp_path / "library", create=True) as library:
         library.ingest([source])
-        before = library.catalogue.image_ids_of([str(old)])
+        held = "SELECT image_id FROM images WHERE path = $path"
+        before = library._database.read(held, {"path": str(old)})
+        assert before
         dataset(Film(study=9)).save_as(new, enforce_file_format=True)
         os.utime(old)
         whole = sniff.open_regular
@@ -173,7 +175,7 @@ def test_a_sector_that_cannot_be_read_takes_no_record_away(
                 broken.setattr(f"medsearch_desktop.{module}.open_regular", fails)
             summary = library.ingest([source])
         assert {failure.path for failure in summary.failures} == {str(old), str(new)}
-        assert library.catalogue.image_ids_of([str(old)]) == before
+        assert library._database.read(held, {"path": str(old)}) == before
         assert counts(library) == (4, 4, 2)
         # Read once more without being asked to.
         library.ingest([source])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import phantoms_made
 import pydicom
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -417,7 +419,7 @@ def test_pixels_decompressed_under_an_old_transfer_syntax_are_read() -> None:
     assert np.array_equal(shown(data.replace(old, new)), shown(data))
 
 
-@pytest.mark.parametrize("number", ["100", "102", "110", "203.9"])
+@pytest.mark.parametrize("number", ["94", "204", "113", "203.9"])
 def test_transfer_syntaxes_without_a_codec_keep_their_metadata(number: str) -> None:
     ds = dataset(grey(), PatientID="A1")
     ds.PixelData = encapsulate([b"\0\0\1\xba" * 10])
@@ -507,6 +509,7 @@ FAMILIES = {
     "JPEG-LS": ("pyjpegls",),
     "JPEG 2000": ("pylibjpeg-openjpeg",),
     "HTJ2K": ("pylibjpeg-openjpeg",),
+    "JPEG XL": ("imagecodecs",),
 }
 
 
@@ -540,8 +543,8 @@ def test_samples_are_read_as_whole_files_too() -> None:
         ds.WindowCenter, ds.WindowWidth = str(1 << (sample.depth - 1)), str(1 << sample.depth)
         ds.PixelData = encapsulate([base64.b85decode(sample.stream)])
         ds["PixelData"].is_undefined_length = True
-        ds.file_meta.TransferSyntaxUID = sample.syntax
-        assert np.abs(shown(written(ds)).astype(int) - picture).max() <= 2, sample.family
+        ds.file_meta.TransferSyntaxUID = UID(sample.syntax)
+        assert np.abs(shown(phantoms_made.written(ds)).astype(int) - picture).max() <= 2, sample.family
 
 
 # ---- frames ----
