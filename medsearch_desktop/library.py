@@ -126,7 +126,12 @@ class Library:
             self._models = Models(self._database)
             self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)
-            self._regions = Regions(self._database, workbench=self.workbench, picture_of=self.thumbnail)
+            self._regions = Regions(
+                self._database,
+                folder=self.path / "indexes" / "regions",
+                workbench=self.workbench,
+                picture_of=self.thumbnail,
+            )
             self.volumes = Volumes(Stacks(self._database), wanted=config.key_slices)
             self._embeddings = Embeddings(
                 self.path / "indexes",
