@@ -27,6 +27,7 @@ from medsearch_desktop.image.regions import (
     RegionEncoder,
     RegionQuery,
     ask_by,
+    has_marks,
     read_picture,
     striking_points,
 )
@@ -41,6 +42,7 @@ from medsearch_desktop.workbench import Workbench, neither_image_nor_file
 COMMAND = "`medsearch regions`"
 # A commit waits for the disk; an ingest that begins meanwhile waits for this many images, about a second.
 _IMAGES_AT_ONCE = 32
+UNMARKED = "nothing in the region is among what is most unusual in its image: what is found may be like it by chance"
 # Images whose points are compared in float32 at once: 17 MB of them.
 _COMPARED_AT_ONCE = 512
 
@@ -66,12 +68,17 @@ class RegionSummary:
 
 @dataclass(frozen=True, slots=True)
 class RegionsFound:
-    """Image numbers, by how many deviations each stands out, where (x, y, width, height), and sizes, in pixels."""
+    """Image numbers, by how many deviations each stands out, where (x, y, width, height), and sizes, in pixels.
+
+    `nothing_close` when the image that was asked by is, as a whole, further from even the nearest of those that may be
+    answers than 98 in 100 images of the library are from their nearest neighbour: it is of another kind.
+    """
 
     numbers: NDArray[np.int64]
     scores: NDArray[np.float32]
     regions: tuple[Rectangle, ...]
     sizes: tuple[tuple[int, int], ...]
+    nothing_close: bool
     notes: tuple[str, ...] = ()
 
 
@@ -163,9 +170,12 @@ class Regions:
         wanted = np.ones(len(numbers), np.bool_) if allowed is None else np.isin(numbers, allowed)
         if row is not None:
             wanted &= numbers != row.image_no
+        near = _whole_likeness(index, whole(), numbers)
+        known = near[wanted & np.isfinite(near)]
+        far = not wanted.any() or (len(known) > 0 and float(known.max()) < index.isolation())
         first, scores = best(
             rough,
-            _whole_likeness(index, whole(), numbers),
+            near,
             numbers=numbers,
             wanted=wanted,
             k=k,
@@ -174,11 +184,13 @@ class Regions:
             exactly=lambda chosen: self._likeness(asked, numbers[chosen], rough[chosen]),
         )
         numbers = numbers[first]
-        lacking = self._store.count_lacking()
-        note = (
-            f"{lacking} of {count + lacking} images are left out: their regions are not indexed yet, {COMMAND} does it"
-        )
-        return self._located(asked, numbers, scores, (note,) if lacking else ())
+        notes = [] if has_marks(places, roi, width=width, height=height) else [UNMARKED]
+        if lacking := self._store.count_lacking():
+            notes.append(
+                f"{lacking} of {count + lacking} images are left out: their regions are not indexed yet,"
+                f" {COMMAND} does it"
+            )
+        return self._located(asked, numbers, scores, far, tuple(notes))
 
     def _likeness(
         self, asked: RegionQuery, numbers: NDArray[np.int64], rough: NDArray[np.float32]
@@ -192,7 +204,12 @@ class Regions:
         return result
 
     def _located(
-        self, asked: RegionQuery, numbers: NDArray[np.int64], scores: NDArray[np.float32], notes: tuple[str, ...]
+        self,
+        asked: RegionQuery,
+        numbers: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        far: bool,
+        notes: tuple[str, ...],
     ) -> RegionsFound:
         block, shapes = self._store.of(numbers.tolist()), self._store.shapes(numbers.tolist())
         found = boxes(asked, block.places, block.vectors, scale=SCALE, grid=GRID)
@@ -201,7 +218,7 @@ class Regions:
         kept = [place for place, no in enumerate(numbers.tolist()) if no in box_of and no in shapes]
         regions = tuple(in_pixels(box_of[no], *shapes[no]) for no in numbers[kept].tolist())
         sizes = tuple(shapes[no] for no in numbers[kept].tolist())
-        return RegionsFound(numbers[kept], scores[kept], regions, sizes, notes)
+        return RegionsFound(numbers[kept], scores[kept], regions, sizes, far, notes)
 
     def _picture(
         self, image: str, roi: Rectangle, row: ImageRow | None, data: bytes | None

@@ -174,8 +174,6 @@ def _times(
         "recall": float(np.mean(recalls)),
         "recall_filtered": float(np.mean(filtered)),
         "rebuild_s": round(rebuild, 1),
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-        ),
     }
 
 
