@@ -133,6 +133,7 @@ class RegionStore:
                 files.reset()
             elif self._seen == last:
                 return files
+            self._seen = -1
             # Points are never changed: it is enough to know which images have any.
             numbers = np.asarray(
                 self._database.read_arrays(
