@@ -126,7 +126,12 @@ class Library:
             self._models = Models(self._database)
             self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)
-            self._regions = Regions(self._database, workbench=self.workbench, picture_of=self.thumbnail)
+            self._regions = Regions(
+                self._database,
+                folder=self.path / "indexes" / "regions",
+                workbench=self.workbench,
+                picture_of=self.thumbnail,
+            )
             self.volumes = Volumes(Stacks(self._database), wanted=config.key_slices)
             self._embeddings = Embeddings(
                 self.path / "indexes",
@@ -485,7 +490,7 @@ class Library:
         restricts the answer, image by image. `model` asks the vectors of another model than the one
         in use, as far as there are any. Once the match meter was measured, hits carry the share of
         images at their cosine that have a finding in common with the query; not for a region, as
-        whole images were measured.
+        whole images were measured. Notes say where a region holds nothing unusual.
         Raises NotFoundError, DecodeError, QueryError, ModelMissingError for an image that must be
         embedded by a model that has gone, ModelError for one that has no vectors here.
         """

@@ -77,7 +77,9 @@ class Likeness:
             )
             if isinstance(found, RegionsFound):
                 hits = self._hits(found.numbers, found.scores, regions=found)
-                return VisualAnswer(image, model_id, hits, notes=(*notes, *found.notes))
+                return VisualAnswer(
+                    image, model_id, hits, nothing_close=found.nothing_close, notes=(*notes, *found.notes)
+                )
             notes = (*notes, f"the region alone was compared with whole images: {found}")
         vector, known = self.vector(image, model_id=model_id, roi=roi, data=data)
         without = known.image_no if known and roi is None else None

@@ -459,8 +459,9 @@ class VisualAnswer:
     """The nearest images, best first.
 
     `nothing_close` when even the first is further than images here are apart, or no more likely to
-    have a finding in common with the query than any image of another patient. `expected` is the
-    mean over the hits and `chance` what any image would have; both None without a match meter.
+    have a finding in common with the query than any image of another patient; asked by a region, when
+    the image that it is of is, as a whole, further from all of them. `expected` is the mean over the
+    hits and `chance` what any image would have; both None without a match meter.
     """
 
     query: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from importlib import resources
@@ -13,12 +14,14 @@ import duckdb
 import numpy as np
 import pytest
 from makers import uid, write_department
+from PIL import Image as Raster
 
 from medsearch_desktop.demo.build import build_demo_source
 from medsearch_desktop.demo.truth import DemoTruth
 from medsearch_desktop.errors import MedSearchError, NotFoundError
 from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.records import VisualAnswer
+from medsearch_desktop.regions import UNMARKED
 from medsearch_desktop.serve.cli import main
 from medsearch_desktop.serve.wire import record, similar_json
 from medsearch_desktop.store.database import Database
@@ -26,6 +29,12 @@ from medsearch_desktop.store.regions import RegionStore
 
 WHOLE_ONLY = "was compared with whole images"
 ROI = (10, 10, 40, 40)
+NODULE = ("Nodule", "large")
+
+
+def inside(box: tuple[int, int, int, int], size: int) -> tuple[int, int, int, int]:
+    left, top = max(0, box[0]), max(0, box[1])
+    return left, top, min(size, box[0] + box[2]) - left, min(size, box[1] + box[3]) - top
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +125,7 @@ def test_before_anything_is_indexed_the_region_alone_is_compared_and_that_is_sai
     assert {hit.region for hit in answer.hits} == {None}
     small.index_regions()
     answer = small.similar(uid(1, 1, 1), k=4, roi=ROI)
-    assert not answer.notes
+    assert set(answer.notes) <= {UNMARKED}
     assert None not in {hit.region for hit in answer.hits}
 
 
@@ -156,7 +165,7 @@ def test_points_go_with_their_image(small: Library, tmp_path: Path) -> None:
     answer = small.similar(uid(1, 2, 1), k=100, roi=ROI)
     assert uid(1, 1, 1) not in {hit.image_id for hit in answer.hits}
     assert len(answer.hits) == images - 2
-    assert not answer.notes
+    assert set(answer.notes) <= {UNMARKED}
 
 
 def test_bad_regions_and_images_are_refused_as_before(small: Library, tmp_path: Path) -> None:
@@ -219,11 +228,51 @@ def test_a_library_of_before_opens_and_points_of_a_wrong_length_are_left_out(tmp
             connection.execute(parts[number])
             connection.execute("INSERT INTO migrations VALUES ($n)", {"n": number})
     database = Database(file)
-    store = RegionStore(database, "regions1")
-    assert (store.count(), store.count_lacking(), list(store.scan())) == (0, 0, [])
+    store = RegionStore(database, "regions1", folder=tmp_path / "points")
+    assert (store.count(), store.count_lacking(), len(store.catch_up().numbers)) == (0, 0, 0)
     database.write("INSERT INTO regions VALUES (1, 'regions1', 'short'::BLOB), (2, 'other', 'short'::BLOB)")
-    (block,) = store.scan()
-    assert len(block.numbers) == 0
+    store = RegionStore(database, "regions1", folder=tmp_path / "points")
+    assert (store.count(), len(store.catch_up().numbers), len(store.of([1, 2]).numbers)) == (1, 0, 0)
     # Points of an image that is gone meanwhile are not kept.
     assert store.add([7], np.zeros((1, 64), np.uint16), np.zeros((1, 64, 128), np.int8)) == 0
     database.close()
+
+
+def test_a_foreign_picture_is_told_and_a_film_of_the_library_is_not(
+    demo: tuple[Library, DemoTruth], tmp_path: Path
+) -> None:
+    library, truth = demo
+    rng = np.random.default_rng(6)
+    for name, pixels in (
+        ("noise", rng.integers(0, 256, (300, 300))),
+        ("stripes", np.tile(np.arange(300) // 15 % 2 * 200, (300, 1))),
+        ("flat", np.full((300, 300), 90)),
+    ):
+        Raster.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        assert library.similar(tmp_path / f"{name}.png", roi=(100, 100, 60, 60)).nothing_close
+    marks = [(film, mark) for film in truth.films for mark in film.findings if (mark.name, mark.size) != NODULE][:20]
+    told = [library.similar(film.sop_instance_uid, roi=inside(mark.box, 512)).nothing_close for film, mark in marks]
+    assert sum(told) <= 2
+
+
+def test_a_region_of_nothing_in_particular_is_told_and_a_large_nodule_is_not(demo: tuple[Library, DemoTruth]) -> None:
+    library, truth = demo
+    nodules = [(film, mark) for film in truth.films for mark in film.findings if (mark.name, mark.size) == NODULE]
+    assert len(nodules) >= 3
+    for film, mark in nodules:
+        assert UNMARKED not in library.similar(film.sop_instance_uid, roi=inside(mark.box, 512), k=1).notes
+    film = next(film for film in truth.films if film.view == "PA" and not film.findings)
+    corners = [library.similar(film.sop_instance_uid, roi=(x, 490, 20, 20), k=1).notes for x in (0, 240, 490)]
+    assert any(UNMARKED in notes for notes in corners)
+
+
+def test_files_of_points_are_a_cache(small: Library, tmp_path: Path) -> None:
+    small.index_regions()
+    expected = small.similar(uid(1, 1, 1), k=10, roi=ROI)
+    folder = tmp_path / "library" / "indexes" / "regions"
+    shutil.rmtree(folder)
+    assert small.similar(uid(1, 1, 1), k=10, roi=ROI) == expected
+    small.close()
+    (folder / "vectors.u8").write_bytes(b"damaged")
+    with open_library(tmp_path / "library") as library:
+        assert library.similar(uid(1, 1, 1), k=10, roi=ROI) == expected

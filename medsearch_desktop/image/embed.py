@@ -184,7 +184,11 @@ def _onnxruntime() -> ModuleType:
 
 
 def open_session(spec: ModelSpec, *, threads: int) -> tuple[Any, tuple[type[BaseException], ...]]:
-    content = read_model(spec)
+    return session_of(read_model(spec), item=str(spec.path), remedy=spec.remedy, threads=threads)
+
+
+def session_of(content: bytes, *, item: str, remedy: str, threads: int) -> tuple[Any, tuple[type[BaseException], ...]]:
+    """Return a session of an ONNX file and what it may raise; `item` and `remedy` are for ModelError."""
     runtime = _onnxruntime()
     errors = _runtime_errors(runtime)
     options = runtime.SessionOptions()
@@ -200,8 +204,8 @@ def open_session(spec: ModelSpec, *, threads: int) -> tuple[Any, tuple[type[Base
     except errors as error:
         raise ModelError(
             f"onnxruntime {runtime.__version__} cannot load the model ({first_line(error)})",
-            item=str(spec.path),
-            remedy=spec.remedy,
+            item=item,
+            remedy=remedy,
         ) from error
     return session, errors
 

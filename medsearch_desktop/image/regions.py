@@ -124,6 +124,19 @@ def striking_points(places: NDArray[np.float32]) -> RegionPoints:
     return RegionPoints(kept.astype(np.uint16), _whole_numbers(_units(places[kept])))
 
 
+def has_marks(places: NDArray[np.float32], roi: Rectangle, *, width: int, height: int) -> bool:
+    """Return whether any of the 64 most unusual of an image's places (1024, 128) lies at least in part in a rectangle.
+
+    The rectangle is (x, y, width, height) in an image of `width` x `height` pixels.
+    """
+    x, y, across, down = roi
+    marks = striking_points(places).places.astype(np.int64)
+    columns, rows = marks % GRID, marks // GRID
+    beside = (columns + 1 <= x / width * GRID) | (columns >= (x + across) / width * GRID)
+    above = (rows + 1 <= y / height * GRID) | (rows >= (y + down) / height * GRID)
+    return bool((~beside & ~above).any())
+
+
 def ask_by(places: NDArray[np.float32], roi: Rectangle, *, width: int, height: int) -> RegionQuery:
     """Return the question of a rectangle (x, y, width, height) inside an image of `width` x `height` pixels.
 

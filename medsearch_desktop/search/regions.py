@@ -8,6 +8,7 @@ library's own mean and deviation, so a score says by how many deviations an imag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,12 @@ from numpy.typing import NDArray
 WHOLE_WEIGHT = 1.5
 # Votes for one place agree when they lie this near, as a share of the image: one and a half places.
 _AGREEMENT = 1.5 / 32
+# Rough likenesses are made exact for the best that many images, and for all that may belong to the answer as far as six
+# deviations of their error reach, up to a number that still takes less than a second.
+_LEAST_EXACT, _MOST_EXACT = 1000, 20_000
+_REACH = 6.0
+# A spread of likenesses below this is that of rounding.
+_ALIKE = 1e-6
 
 Scores = NDArray[np.float32]
 
@@ -68,8 +75,47 @@ def standing_out(points: Scores, whole: Scores, *, share: float) -> Scores:
 
     Not finite values of `whole` are of images whose whole is not known: they count as average.
     """
-    weight = min(1.0, WHOLE_WEIGHT * float(np.sqrt(share)))
+    weight = whole_weight(share)
     return np.asarray((1 - weight) * _deviations(points) + weight * _deviations(whole), dtype=np.float32)
+
+
+def best(
+    rough: Scores,
+    whole: Scores,
+    *,
+    numbers: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    k: int,
+    share: float,
+    error: float,
+    exactly: Callable[[NDArray[np.int64]], Scores],
+) -> tuple[NDArray[np.int64], Scores]:
+    """Return the places, in these arrays, of the `k` images that stand out most, best first, and by how much.
+
+    `rough` (n,) are likenesses of points with the standard deviation `error` from what `exactly` returns for some
+    places; `whole` and `share` as for `standing_out`, by which images compare; equals go by `numbers`. Images that
+    are not `wanted` count for the average alone.
+    """
+    scores = standing_out(rough, whole, share=share)
+    places = np.flatnonzero(wanted)
+    spread, weight = float(rough.astype(np.float64).std()) if len(rough) else 0.0, 1 - whole_weight(share)
+    if k <= 0 or not len(places):
+        return places[:0], scores[:0]
+    if spread > _ALIKE and weight > 0:
+        order = places[np.argsort(-scores[places], kind="stable")]
+        floor = scores[order[min(k, len(order)) - 1]] - 2 * _REACH * error * weight / spread
+        near = int((scores[order] >= floor).sum())
+        order = order[: max(_LEAST_EXACT, 2 * k, min(near, _MOST_EXACT))]
+        scores[order] += np.float32(weight / spread) * (exactly(order) - rough[order])
+        # Those that were not looked at more closely are further down than `k` that were.
+        places = order
+    first = np.lexsort((numbers[places], -scores[places]))[:k]
+    return places[first], scores[places[first]]
+
+
+def whole_weight(share: float) -> float:
+    """Return the share that the likeness of whole images has in a score, by the share of area of a region."""
+    return min(1.0, WHOLE_WEIGHT * float(np.sqrt(share)))
 
 
 def in_pixels(box: NDArray[np.float32], width: int, height: int) -> tuple[int, int, int, int]:
@@ -94,5 +140,5 @@ def _deviations(scores: Scores) -> NDArray[np.float64]:
         wide = scores[known].astype(np.float64)
         spread = wide.std()
         # Of images that are all alike none stands out.
-        result[known] = (wide - wide.mean()) / spread if spread > 1e-6 else 0.0
+        result[known] = (wide - wide.mean()) / spread if spread > _ALIKE else 0.0
     return result

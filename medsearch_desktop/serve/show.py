@@ -209,7 +209,9 @@ def show_similar(answer: VisualAnswer) -> None:
     console = open_console()
     if answer.nothing_close:
         warning = "Nothing close: almost every image of this library has a nearer neighbour than this one."
-        if answer.expected is not None:
+        if any(hit.region is not None for hit in answer.hits):
+            warning = "Nothing close: the image of this region is, as a whole, unlike the images of this library."
+        elif answer.expected is not None:
             warning = "Nothing close here: the best is further than images here are apart, or matches by chance."
         console.print(Text(warning, "yellow"))
     if answer.expected is not None and answer.chance is not None:

@@ -71,6 +71,7 @@ BENCHES = {
     "language": Bench("bench_language", {"most": 50}),
     "demo": Bench("bench_demo", {"studies": 24, "size": 256}),
     "region": Bench("bench_region", {"studies": 24, "size": 256, "most": 2}),
+    "places": Bench("bench_places", {"sizes": (300,), "queries": 3, "studies": 6, "size": 256}),
 }
 
 
@@ -79,7 +80,7 @@ def run(name: str, *, quick: bool, work: Path, sizes: tuple[int, ...] = ()) -> d
     bench = BENCHES[name]
     module = import_module(f"tests.benchmarks.{bench.module}")
     settings = dict(bench.quick) if quick else {}
-    if sizes and name == "scale":
+    if sizes and name in ("scale", "places"):
         settings["sizes"] = sizes
     before, load = _Clock(), os.getloadavg() if hasattr(os, "getloadavg") else ()
     measure = getattr(module, bench.measure)

@@ -187,7 +187,7 @@ def large_library(work: Path, *, images: int, reports: int, **settings: Any) -> 
     notes = path.with_suffix(".json")
     if not notes.exists():
         open_library(path, create=True, **settings).close()
-        taken = {"records": _fill(path, first=0, images=images, reports=reports)}
+        taken = {"records": fill(path, first=0, images=images, reports=reports)}
         started = time.perf_counter()
         library = open_library(path, **settings)
         taken["text and flat index"] = time.perf_counter() - started
@@ -201,7 +201,7 @@ def large_library(work: Path, *, images: int, reports: int, **settings: Any) -> 
 
 def add_reports(path: Path, *, first: int, count: int) -> float:
     """Append `count` reports without a study to a library that is closed; return the seconds taken."""
-    return _fill(path, first=first, images=0, reports=count, seed=8)
+    return fill(path, first=first, images=0, reports=count, seed=8)
 
 
 def image_id(number: int) -> str:
@@ -209,7 +209,8 @@ def image_id(number: int) -> str:
     return uid(9, number, 1)
 
 
-def _fill(path: Path, *, first: int, images: int, reports: int, seed: int = 7, batch: int = 4096) -> float:
+def fill(path: Path, *, first: int, images: int, reports: int, seed: int = 7, batch: int = 4096) -> float:
+    """Append images with vectors, and reports, to a library that is closed; return the seconds taken."""
     model_id = find_model().model_id
     drawn = vectors(images, seed=1)
     started = time.perf_counter()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medsearch_desktop.search.regions import WHOLE_WEIGHT, boxes, in_pixels, likeness, standing_out
+from medsearch_desktop.search.regions import WHOLE_WEIGHT, best, boxes, in_pixels, likeness, standing_out
 
 GRID, SCALE = 32, 127
 
@@ -96,3 +96,40 @@ def test_images_that_are_all_alike_or_of_unknown_whole_do_not_stand_out() -> Non
     whole = np.array([np.nan, 0.2, 0.4, np.nan], np.float32)
     assert standing_out(alike, whole, share=1.0) == pytest.approx([0, -1, 1, 0])
     assert standing_out(alike, np.full(4, np.nan, np.float32), share=1.0).tolist() == [0, 0, 0, 0]
+
+
+def test_what_is_rough_is_made_exact_before_the_best_are_chosen() -> None:
+    rng = np.random.default_rng(3)
+    exact = rng.normal(0.4, 0.05, 5000).astype(np.float32)
+    error = 0.004
+    rough = exact + rng.normal(0, error, 5000).astype(np.float32)
+    whole, numbers = rng.normal(0.6, 0.1, 5000).astype(np.float32), rng.permutation(5000)
+    for share, wanted in ((0.0, np.ones(5000, np.bool_)), (0.04, numbers % 3 == 0), (1.0, numbers % 3 == 0)):
+        looked_at: list[int] = []
+
+        def exactly(chosen: NDArray[np.int64], looked_at: list[int] = looked_at) -> NDArray[np.float32]:
+            looked_at.extend(chosen.tolist())
+            return exact[chosen]
+
+        places, scores = best(
+            rough, whole, numbers=numbers, wanted=wanted, k=10, share=share, error=error, exactly=exactly
+        )
+        weight = min(1.0, WHOLE_WEIGHT * share**0.5)
+        true = (1 - weight) * (exact - rough.mean()) / rough.std() + weight * (whole - whole.mean()) / whole.std()
+        true[~wanted] = -9
+        assert places.tolist() == np.argsort(-true)[:10].tolist()
+        assert scores == pytest.approx(true[places], abs=1e-4)
+        assert len(looked_at) <= 2000
+        assert len(set(looked_at)) == len(looked_at)
+    # Rough likenesses alone would not have done.
+    assert np.argsort(-rough)[:10].tolist() != np.argsort(-exact)[:10].tolist()
+
+
+def test_equals_go_by_number_and_without_images_nothing_is_found() -> None:
+    alike, numbers = np.full(4, 0.5, np.float32), np.array([9, 2, 7, 4])
+    everything = {"numbers": numbers, "share": 0.1, "error": 0.0, "exactly": lambda chosen: alike[chosen]}
+    places, scores = best(alike, alike, wanted=np.ones(4, np.bool_), k=3, **everything)
+    assert (numbers[places].tolist(), scores.tolist()) == ([2, 4, 7], [0, 0, 0])
+    for wanted, k in ((np.zeros(4, np.bool_), 3), (np.ones(4, np.bool_), 0)):
+        places, scores = best(alike, alike, wanted=wanted, k=k, **everything)
+        assert len(places) == len(scores) == 0

@@ -12,8 +12,8 @@ import pytest
 from makers import uid, write_department
 
 from medsearch_desktop.library import open_library
-from medsearch_desktop.store import fulltext
 from medsearch_desktop.store.cards import Card
+from medsearch_desktop.store.fulltext import fields
 
 
 def test_a_card_holds_what_the_reader_read(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_cards_of_an_earlier_format_are_made_anew(tmp_path: Path, monkeypatch: p
         made = library.search("").hits
         # As the release before packed them: without what was added at the end.
         before = [json.dumps(json.loads(row["card"])[:8]).encode() for row in library.catalogue.documents()]
-        monkeypatch.setattr(fulltext, "FORMAT", 3)
-        fulltext._made_by.cache_clear()
+        monkeypatch.setattr(fields, "FORMAT", 3)
+        fields.made_by.cache_clear()
         rows = [{**row, "card": card} for row, card in zip(library.catalogue.documents(), before, strict=True)]
         library.fulltext.update(rows, watermark=library.fulltext.watermark)
     monkeypatch.undo()
-    fulltext._made_by.cache_clear()
+    fields.made_by.cache_clear()
     with open_library(tmp_path / "library") as library:
         assert library.search("").hits == made
 

@@ -287,35 +287,6 @@ def test_a_question_too_wide_is_refused_without_harm(tmp_path: Path):
     assert FulltextIndex(tmp_path).watermark == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("Effusions", ["effus"]),
-        ("X-ray of T12; J18.9", ["x", "ray", "of", "t12", "j18", "9"]),
-        ("Épanchement", fulltext.analyse("epanchement")),
-        ("E\N{COMBINING ACUTE ACCENT}panchement", fulltext.analyse("epanchement")),
-        ("Pleural_Thickening", fulltext.analyse("pleural thickening")),
-        ("— & ...", []),
-    ],
-)
-def test_analysis(text: str, tokens: list[str]):
-    assert fulltext.analyse(text) == tokens
-
-
-@pytest.mark.parametrize(
-    ("assertions", "state"),
-    [
-        (["absent", "present", "uncertain"], "present"),
-        (["absent", "uncertain"], "uncertain"),
-        (["absent", "historical"], "absent"),
-        (["historical", "family", "hypothetical"], None),
-        ([], None),
-    ],
-)
-def test_standing(assertions: list[str], state: str | None):
-    assert fulltext.standing(assertions) == state
-
-
 def test_files_are_the_owners_alone(tmp_path: Path):
     if sys.platform == "win32":
         pytest.skip("Windows has no permission bits; folders inherit the library's")

@@ -2735,8 +2735,9 @@ export interface components {
          * @description The nearest images, best first.
          *
          *     `nothing_close` when even the first is further than images here are apart, or no more likely to have a finding
-         *     in common with the query than any image. `expected` is the mean over the hits and `chance` what any image would
-         *     have; both null without a match meter.
+         *     in common with the query than any image; asked by a region, when the image that it is of is, as a whole, further
+         *     from all of them. `expected` is the mean over the hits and `chance` what any image would have; both null without
+         *     a match meter.
          */
         VisualAnswer: {
             /** Query */

@@ -13,7 +13,9 @@ export function VisualHits({ answer }: { answer: VisualAnswer }) {
     <>
       {answer.nothing_close && (
         <p className="message" role="status">
-          Nothing close: the best of these is further than images of this library are apart, or matches by chance.
+          {byRegion
+            ? 'Nothing close: the image of this region is, as a whole, unlike the images of this library.'
+            : 'Nothing close: the best of these is further than images of this library are apart, or matches by chance.'}
         </p>
       )}
       {answer.expected !== null && answer.chance !== null && (
