@@ -30,9 +30,10 @@ _SECONDS_BETWEEN_EVENTS = 0.2
 _SECONDS_OF_SILENCE = 15.0
 _MOST_PATH = 4096
 
-_JOB = {
+EXAMPLE = {
     "job_id": "0f8fad5bd9cb469fa16570867728950e",
     "kind": "ingest",
+    "begun_by": "user",
     "state": "running",
     "paths": ["/archive"],
     "metadata_only": False,
@@ -45,7 +46,7 @@ _JOB = {
     "summary": None,
     "error": None,
 }
-_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
+_REREADING = {**EXAMPLE, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
 _CALIBRATION = {**_REREADING, "kind": "calibrate"}
 _FAILURES = {"total": 1, "failures": [{"path": "/archive/a.dcm", "reason": "is cut off"}], "next": ""}
 _SOURCES = {"sources": [{"path": "/archive", "online": True, "files": 24}]}
@@ -81,7 +82,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
     """Return the routes of jobs, failures and sources."""
     router = APIRouter(tags=["ingest"])
 
-    @router.post("/jobs", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
+    @router.post("/jobs", status_code=202, responses={202: example(EXAMPLE, model=models.Job)[200]})
     def ingest(new: Annotated[NewJob, Body(examples=[{"paths": ["/archive"]}])]) -> Json:
         """Ingest folders beside the answering. The same folders again go on where an ingest was stopped."""
         known = {path for path, _, _ in library.holdings.sources()}
@@ -92,12 +93,12 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         job = jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only, within=str(new.within))
         return Json(job_json(job), 202)
 
-    @router.get("/jobs", responses=example({"jobs": [_JOB]}, model=models.JobList))
+    @router.get("/jobs", responses=example({"jobs": [EXAMPLE]}, model=models.JobList))
     def all_jobs() -> Json:
         """List the jobs of this launch, the oldest first."""
         return Json({"jobs": [job_json(job) for job in jobs.all()]})
 
-    @router.get("/jobs/{job_id}", responses=example(_JOB, model=models.Job))
+    @router.get("/jobs/{job_id}", responses=example(EXAMPLE, model=models.Job))
     def job(job_id: JobId) -> Json:
         """Show one job: its state, progress, and once it has ended its summary or error."""
         return Json(job_json(jobs.get(job_id)))
@@ -111,7 +112,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         """Tell of each change of a job as a server-sent event, until it has ended or the server closes."""
         return StreamingResponse(_events(jobs, jobs.get(job_id)), media_type="text/event-stream")
 
-    @router.post("/jobs/{job_id}/cancel", responses=example(_JOB, model=models.Job))
+    @router.post("/jobs/{job_id}/cancel", responses=example(EXAMPLE, model=models.Job))
     def cancel(job_id: JobId) -> Json:
         """Stop a job after the files in hand; what it has done is kept."""
         return Json(job_json(jobs.cancel(job_id)))
@@ -125,7 +126,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         more = write_cursor(offset + k, generation=None, about="failures") if offset + k < len(found) else ""
         return Json({"total": len(found), "failures": [asdict(f) for f in found[offset : offset + k]], "next": more})
 
-    @router.post("/failures/retry", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
+    @router.post("/failures/retry", status_code=202, responses={202: example(EXAMPLE, model=models.Job)[200]})
     def retry() -> Json:
         """Try every file again that could not be indexed, as a job."""
         return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
@@ -168,6 +169,7 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "kind": job.kind,
+        "begun_by": job.begun_by,
         "state": state,
         "paths": job.paths,
         "metadata_only": job.metadata_only,
