@@ -13,7 +13,7 @@ from medsearch_desktop.serve.commands import tell_where
 
 if TYPE_CHECKING:
     from medsearch_desktop.library import Library
-    from medsearch_desktop.serve.security import App, Message, Receive, Scope, Send
+    from medsearch_desktop.serve.security import App, Receive, Scope, Send
 
 # A page that stands open asks these again and again, and nobody waits for the answer.
 ASKED_BY_PAGES = frozenset({"/api/watched", "/api/receiver", "/api/jobs"})

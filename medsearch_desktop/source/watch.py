@@ -73,7 +73,7 @@ class Watcher:
     A file counts as at rest when its size and time were the same for `still_seconds`. `poll` lists
     all folders every `poll_seconds` in place of listening; None does so where events do not come. Every
     `walk_seconds` all of a folder is looked at anew. What lies in `leave_out` is never told.
-    Raises SourceError for a folder that is not there at the beginning.
+    Raises SourceError for a folder that is not there at the beginning, unless `wait` has it waited for.
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class Watcher:
         poll_seconds: float = 60.0,
         walk_seconds: float = 3600.0,
         leave_out: Sequence[str] = (),
+        wait: bool = False,
     ) -> None:
         self._still_seconds = still_seconds
+        self._how = poll
         self._poll_seconds = poll_seconds
         self._walk_seconds = walk_seconds
         self._leave_out = tuple(os.path.join(absolute_root(path), "") for path in leave_out)
@@ -94,7 +96,7 @@ class Watcher:
         self._waiting: dict[str, tuple[_Folder, _Look, float]] = {}
         self._folders = []
         for root in dict.fromkeys(absolute_root(root) for root in roots):
-            if not os.path.isdir(root):  # noqa: PTH112
+            if not wait and not os.path.isdir(root):  # noqa: PTH112
                 raise SourceError("is no folder that is there", item=root, remedy="Name one, or connect its drive")
             polled = is_remote(root) if poll is None else poll
             self._folders.append(_Folder(root, polled))
@@ -141,6 +143,9 @@ class Watcher:
         if identity != folder.identity:
             # Another folder, or another drive, under the same name: what listened to the old one hears nothing.
             self._end(folder)
+            if folder.identity is None and self._how is None:
+                # Only what is there says of what kind its drive is.
+                folder.polled = is_remote(folder.root)
             folder.identity, folder.next_walk = identity, now
             if not folder.polled:
                 self._listen(folder)

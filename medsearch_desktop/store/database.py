@@ -68,7 +68,7 @@ class Database:
         self._gate = Gate()
         self._launch = 0
         self._away = False
-        self._settings = {
+        self._settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": str(threads),
             "memory_limit": f"{memory_mib}MiB",
             # An air-gapped workstation has nowhere to fetch an extension from.
@@ -325,12 +325,11 @@ class Database:
         return dict(rows)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor: duckdb.DuckDBPyConnection
-        launch, cursor = getattr(self._local, "cursor", (0, None))
-        if launch != self._launch:
-            cursor = self._new_cursor()
-            self._local.cursor = (self._launch, cursor)
-        return cursor
+        held: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "cursor", None)
+        if held is None or held[0] != self._launch:
+            # Those of a connection that was let go are shut.
+            held = self._local.cursor = (self._launch, self._new_cursor())
+        return held[1]
 
     def _new_cursor(self) -> duckdb.DuckDBPyConnection:
         with self._opening:

@@ -1,4 +1,4 @@
-"""A gate that many go through at once, and that one may shut for a moment: reads, and a file that changes under them."""
+"""A gate that many go through at once and that one may shut for a moment: for reads of a file that is replaced."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -15,13 +16,14 @@ from fastapi import APIRouter, Body, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from medsearch_desktop.errors import RequestError, SourceError
+from medsearch_desktop.errors import NotFoundError, RequestError, SourceError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Count, Cursor, Json, example
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.errors import error_json
 from medsearch_desktop.serve.jobs import ENDED, Job, JobKind, Jobs
+from medsearch_desktop.serve.upkeep import Upkeep
 
 JobId = Annotated[str, Path(max_length=64)]
 # A person cannot read faster; looking costs nothing.
@@ -36,6 +38,7 @@ EXAMPLE = {
     "begun_by": "user",
     "state": "running",
     "paths": ["/archive"],
+    "within": "",
     "metadata_only": False,
     "dry_run": False,
     "everything": False,
@@ -78,7 +81,7 @@ class Rereading(BaseModel):
     everything: Annotated[bool, Field(description="Those too that the present pipeline has read.")] = False
 
 
-def job_routes(library: Library, jobs: Jobs) -> APIRouter:
+def job_routes(library: Library, jobs: Jobs, upkeep: Upkeep) -> APIRouter:
     """Return the routes of jobs, failures and sources."""
     router = APIRouter(tags=["ingest"])
 
@@ -87,9 +90,9 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         """Ingest folders beside the answering. The same folders again go on where an ingest was stopped."""
         known = {path for path, _, _ in library.holdings.sources()}
         for path in new.paths:
-            _check_source(path, known)
+            check_source(path, known)
         if new.within:
-            _check_source(new.within, known)
+            check_source(new.within, known)
         job = jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only, within=str(new.within))
         return Json(job_json(job), 202)
 
@@ -150,9 +153,12 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
 
     @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}, model=models.ForgottenSource))
     def remove(source: SourcePath) -> Json:
-        """Forget a folder: its records go, its files stay as they are."""
+        """Forget a folder: its records go, its files stay as they are. It is watched no more."""
         if any(job.state not in ENDED for job in jobs.all()):
             raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
+        # Else it would be back with the next change in it.
+        with suppress(NotFoundError):
+            upkeep.unwatch(str(source.path))
         return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
     return router
@@ -172,6 +178,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "begun_by": job.begun_by,
         "state": state,
         "paths": job.paths,
+        "within": job.within,
         "metadata_only": job.metadata_only,
         "dry_run": job.dry_run,
         "everything": job.everything,
@@ -209,7 +216,7 @@ async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:
             yield ": still here\n\n"
 
 
-def _check_source(path: Any, known: set[str]) -> None:
+def check_source(path: Any, known: set[str]) -> None:
     """Raise SourceError for what is no readable folder or file; one that is known and away is offline."""
     if not isinstance(path, str) or not path or len(path) > _MOST_PATH:
         raise SourceError("is no path", item="paths", remedy="Give the whole path of a folder")

@@ -78,7 +78,7 @@ class Job(Answer):
 
     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
     MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
-    `everything` are of reading reports again. `begun_by` is "watch" or "receive" where the server keeps the library
+    `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they are. `begun_by` is "watch" or "receive" where the server keeps the library
     current by itself; of these the list holds the latest of each folder.
     """
 
@@ -87,6 +87,7 @@ class Job(Answer):
     begun_by: BegunBy
     state: JobState
     paths: list[str]
+    within: str
     metadata_only: bool
     dry_run: bool
     everything: bool
