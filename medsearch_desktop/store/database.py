@@ -114,7 +114,7 @@ class Database:
         with self._write_lock:
             yield
 
-    def replace_by(self, copy: Path, *, seconds: float = 3.0) -> bool:
+    def replace_by(self, copy: Path, *, seconds: float = 2.0) -> bool:
         """Let another file, which holds the same, take the place of this one, and go on with that.
 
         For inside `without_writes`. Whoever reads waits for a moment. Returns False, and nothing was done, where

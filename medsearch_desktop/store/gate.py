@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class Gate:
     """Counts who is inside; whoever shuts it waits for them, and those who come meanwhile wait for it to open.
 
-    Going in again from inside never waits for itself, and shutting it is for one thread, which may not be inside.
+    Shutting it is for one thread, which may not be inside.
     """
 
     def __init__(self) -> None:
@@ -34,18 +34,23 @@ class Gate:
 
     @contextmanager
     def shut(self, *, seconds: float) -> Iterator[bool]:
-        """Keep everybody out until the end of the block; False where somebody was inside for `seconds`.
+        """Keep everybody out until the end of the block; False, and it is open, where some stayed for `seconds`.
 
-        Until it is empty others still go in: one long answer must not make all the rest wait.
+        Who is inside and comes in once more waits as well, and so stays: nobody waits for longer than that.
         """
         with self._changed:
-            alone = self._changed.wait_for(lambda: not self._inside and not self._shut_by, seconds)
-            if alone:
-                self._shut_by = threading.get_ident()
+            self._changed.wait_for(lambda: not self._shut_by)
+            self._shut_by = threading.get_ident()
+            alone = self._changed.wait_for(lambda: not self._inside, seconds)
+            if not alone:
+                self._open()
         try:
             yield alone
         finally:
             if alone:
                 with self._changed:
-                    self._shut_by = 0
-                    self._changed.notify_all()
+                    self._open()
+
+    def _open(self) -> None:
+        self._shut_by = 0
+        self._changed.notify_all()

@@ -20,7 +20,8 @@ class Progress(IngestEvent):
     """How far a job is.
 
     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-    in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+    in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left`
+    is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
     """
 
     left: int = 0
@@ -78,8 +79,9 @@ class Job(Answer):
 
     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
     MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
-    `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they are. `begun_by` is "watch" or "receive" where the server keeps the library
-    current by itself; of these the list holds the latest of each folder.
+    `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they
+    are. `begun_by` is "watch" or "receive" where the server keeps the library current by itself; of these the list
+    holds the latest of each folder.
     """
 
     job_id: str
