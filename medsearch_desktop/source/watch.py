@@ -11,6 +11,7 @@ imports watchfiles.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import threading
@@ -153,8 +154,11 @@ class Watcher:
             self._poll(folder)
             folder.next_poll = time.monotonic() + self._poll_seconds
         if now >= folder.next_walk:
+            folder.next_walk = math.inf
             yield Settled(folder.root)
-            folder.next_walk = time.monotonic() + self._walk_seconds
+            # Unless `again` has brought it forward. A walk may take longer than lies between two.
+            if folder.next_walk == math.inf:
+                folder.next_walk = time.monotonic() + self._walk_seconds
 
     def _end(self, folder: _Folder) -> None:
         folder.stop.set()

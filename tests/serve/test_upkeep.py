@@ -134,7 +134,9 @@ def test_a_failure_is_told_and_tried_again(
     error = until(lambda: folder(client, source).get("error"))
     assert error["kind"] == "model_missing"
     assert "gone" in error["item"] + error["message"]
-    here.library._database.write("UPDATE models SET model_id = $model", {"model": here.library.workbench.model.model_id})
+    here.library._database.write(
+        "UPDATE models SET model_id = $model", {"model": here.library.workbench.model.model_id}
+    )
     until(lambda: total(client) == 1 and folder(client, source)["error"] is None)
 
 
@@ -171,7 +173,9 @@ def test_a_folder_that_is_forgotten_is_watched_no_more(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names that are not UTF-8 are a matter of other systems")
-def test_a_name_that_is_not_utf_8_is_watched(here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path]) -> None:
+def test_a_name_that_is_not_utf_8_is_watched(
+    here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path]
+) -> None:
     source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/sc\xe4ns"))
     write_film(source / "a.dcm", Film(size=64))
     post(here.client, "/api/watched/on", path=str(source))
@@ -183,7 +187,9 @@ def test_what_is_sent_is_taken_in_also_after_a_restart(tmp_path: Path) -> None:
     library = tmp_path / "library"
     with begun(library, "--watch") as server, server.client() as client:
         assert client.get("/api/receiver").json()["state"] == "off"
-        row = post(client, "/api/receiver/on", port=0, ae_title="HERE", require_called=True, allow_ae=["CT1"], reserve_mb=0)
+        row = post(
+            client, "/api/receiver/on", port=0, ae_title="HERE", require_called=True, allow_ae=["CT1"], reserve_mb=0
+        )
         assert (row["state"], row["listening"]["host"]) == ("listening", "127.0.0.1")
         assert send(row["port"], Film(), title="HERE", own="CT2") == []
         assert send(row["port"], Film(), title="OTHER", own="CT1") == []
