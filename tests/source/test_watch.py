@@ -177,10 +177,9 @@ def test_the_kind_of_a_mount_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_could_not_be_taken_is_told_again_soon_the_first_of_all_too(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     watcher, stop = Watcher([str(tmp_path / "in")], still_seconds=0.1), threading.Event()
-    began, told = time.monotonic(), 0
-    for change in watcher.changes(stop):
+    began = time.monotonic()
+    for told, change in enumerate(watcher.changes(stop), start=1):
         assert change == Settled(str(tmp_path / "in"))
-        told += 1
         watcher.again(change)
         if told == 2:
             stop.set()
