@@ -8,6 +8,7 @@ user stops pauses the folder that it is of, until it is told to go on or the ser
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -406,8 +407,6 @@ class Upkeep:
 
 
 def _has_room(folder: Path, reserve_bytes: int) -> bool:
-    import shutil
-
     try:
         return shutil.disk_usage(folder).free > reserve_bytes
     except OSError:
