@@ -196,8 +196,8 @@ class Watcher:
                     return
                 if changes:
                     self._events.put((folder, [path for _, path in changes]))
-        except (OSError, RuntimeError):
-            # The folder went, or there are more folders in it than the system lets one listen to.
+        except (OSError, RuntimeError, UnicodeError):
+            # The folder went, there are more folders in it than the system lets one listen to, or its name is no UTF-8.
             if not stop.is_set():
                 self._events.put((folder, None))
         finally:

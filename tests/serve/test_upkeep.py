@@ -182,6 +182,8 @@ def test_a_name_that_is_not_utf_8_is_watched(
     write_film(source / "a.dcm", Film(size=64))
     post(here.client, "/api/watched/on", path=str(source))
     until(lambda: folder(here.client, source)["counts"] == {"indexed": 1})
+    # Nobody tells of events under such a name.
+    until(lambda: folder(here.client, source)["state"] == "polling")
     assert here.library.standing.watched() == [str(source)]
 
 
