@@ -45,8 +45,8 @@ INSIDE = ServeError("something went wrong inside", remedy="The server's error ou
 class Keeping(StrEnum):
     """How a watched folder, or receiving, stands.
 
-    `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` is tried again but for
-    what is no fault of the outside.
+    `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` what does not go on
+    because of an error; receiving is then tried again.
     """
 
     OFF = "off"
