@@ -21,7 +21,7 @@ export function useTakenIn(folders: readonly WatchedFolder[]): void {
 export function KeepCurrent({ path, folder, act }: { path: string; folder: WatchedFolder | undefined; act: Act }) {
   return (
     <>
-      <span className="standing">{folder === undefined ? '' : folderWords(folder)}</span>
+      <span className="kept">{folder === undefined ? '' : folderWords(folder)}</span>
       <span className="actions">
         {folder !== undefined && rests(folder.state) && (
           <Button onPress={() => void act('/watched/on', { path })}>Go on</Button>
