@@ -99,6 +99,14 @@ SETTINGS: tuple[Setting, ...] = (
         "max_upload_bytes", int, 134_217_728, "Largest image file that may be sent to ask by.", 1_000, 4_000_000_000
     ),
     Setting("max_answer_seconds", float, 60.0, "A question to the server that takes longer is refused.", 0.1, 86_400),
+    Setting(
+        "compact_idle",
+        float,
+        300.0,
+        "Seconds without a question or job after which a server compacts its database where that pays; 0 never does.",
+        0,
+        86_400,
+    ),
     Setting("exact_below", int, 4_000, "Vectors up to which visual search is exact.", 0, 10_000_000),
     Setting("search_breadth", int, 400, "Candidates that approximate visual search compares in full.", 10, 10_000),
 )
@@ -126,6 +134,7 @@ class Config:
     max_pixels: int
     max_upload_bytes: int
     max_answer_seconds: float
+    compact_idle: float
     exact_below: int
     search_breadth: int
 

@@ -28,7 +28,7 @@ from medsearch_desktop.source.sniff import digest
 from medsearch_desktop.store.audit import RELATIONS, Audit
 from medsearch_desktop.store.backup import Backup, OnProgress, restore, untold, write_backup
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
-from medsearch_desktop.store.compaction import Compaction, compact
+from medsearch_desktop.store.compaction import Compaction, compact, compact_open
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.fulltext import FulltextIndex, everything
 from medsearch_desktop.store.intake import Intake
@@ -225,6 +225,11 @@ class Health:
     def backup(self, target: Path, *, on_progress: OnProgress | None = None) -> Backup:
         """Write a checked copy of the library to a new folder while it is in use. Raises as `write_backup` does."""
         return write_backup(self._database, self._database.file.parent, target, on_progress=on_progress)
+
+    def compact_in_use(self) -> Compaction:
+        """Write the database anew where that pays, while it answers; raises LibraryError, StorageFullError."""
+        with self._undisturbed():
+            return compact_open(self._database, always=False)
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:

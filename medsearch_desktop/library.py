@@ -73,6 +73,7 @@ from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_fol
 from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.stacks import Stacks
+from medsearch_desktop.store.standing import Standing
 from medsearch_desktop.store.studies import Studies
 from medsearch_desktop.store.thumbnails import Thumbnails
 from medsearch_desktop.store.vectors import VectorIndex
@@ -121,6 +122,7 @@ class Library:
             self._studies = Studies(self._database)
             self.holdings = Holdings(self.path, self._database, self.catalogue, max_pixels=config.max_pixels)
             self.lists = Lists(self._database, self.catalogue, self.holdings)
+            self.standing = Standing(self._database)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)

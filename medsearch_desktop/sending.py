@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, StationError
+from medsearch_desktop.source.lenience import unquestioned
 
 DEFAULT_CALLER = "MEDSEARCH"
 VERIFICATION = "1.2.840.10008.1.1"
@@ -283,24 +284,15 @@ def _unpacked(item: _Item) -> Any:
 @contextmanager
 def _unquestioned() -> Iterator[None]:
     """Read and write values as they are; what a device wrote is passed on, not judged."""
-    from pydicom import config
     from pynetdicom import _config
 
-    before = (
-        config.settings.reading_validation_mode,
-        config.settings.writing_validation_mode,
-        _config.STORE_SEND_CHUNKED_DATASET,
-    )
-    config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
+    before = _config.STORE_SEND_CHUNKED_DATASET
     _config.STORE_SEND_CHUNKED_DATASET = True
     try:
-        yield
+        with unquestioned():
+            yield
     finally:
-        (
-            config.settings.reading_validation_mode,
-            config.settings.writing_validation_mode,
-            _config.STORE_SEND_CHUNKED_DATASET,
-        ) = before
+        _config.STORE_SEND_CHUNKED_DATASET = before
 
 
 @contextmanager

@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "doctor": {"image", "library", "workbench"},
     "registry": {"image", "report"},
-    "sending": set(),
+    "sending": {"source"},
     "records": set(),
     "statements": set(),
     "errors": set(),

@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_not_negative, default=0, metavar="N", help="port (default: any that is free)")
     serve.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen at (%(default)s)")
 
+    serve.add_argument("--watch", action="store_true", help="watch folders and receive as was switched on in its pages")
     serve.add_argument("--open", action="store_true", help="open it in your browser, which is then logged in")
 
     app = command("app", _app, "show the library in a window of its own, or in your browser where there can be none")
@@ -315,10 +316,10 @@ def _serve(options: argparse.Namespace) -> int:
     if options.open:
         from medsearch_desktop.serve.desktop import serve_and_open
 
-        return serve_and_open(config_of(options), port=options.port, host=options.host)
+        return serve_and_open(config_of(options), port=options.port, host=options.host, watch=options.watch)
     from medsearch_desktop.serve.server import serve
 
-    serve(config_of(options), port=options.port, host=options.host)
+    serve(config_of(options), port=options.port, host=options.host, watch=options.watch)
     return 0
 
 

@@ -95,7 +95,7 @@ def run_app(config: Config, *, as_json: bool = False) -> int:
     try:
         if ask_owner(library) is None:
             try:
-                serve(config, on_ready=display.begin)
+                serve(config, watch=True, on_ready=display.begin)
                 return 0
             except LibraryLockedError:
                 # Another `medsearch app` of the same moment may have been the first.
@@ -109,10 +109,10 @@ def run_app(config: Config, *, as_json: bool = False) -> int:
     return 0
 
 
-def serve_and_open(config: Config, *, port: int, host: str) -> int:
+def serve_and_open(config: Config, *, port: int, host: str, watch: bool = False) -> int:
     """Serve as `medsearch serve` does, and log the user's browser in by an address that is good for once."""
     _check_built()
-    serve(config, port=port, host=host, on_ready=_announce_and_open)
+    serve(config, port=port, host=host, watch=watch, on_ready=_announce_and_open)
     return 0
 
 

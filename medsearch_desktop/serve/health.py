@@ -93,7 +93,7 @@ def _asked(
     with ask_library(options) as library, Steps() as steps:
         if hasattr(library, "health"):
             return here(library.health, steps)
-        return library.look_after(action, body)
+        return library.look_after(action, body, on_progress=steps)
 
 
 def _verify(options: argparse.Namespace) -> int:

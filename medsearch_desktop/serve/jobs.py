@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError
+from medsearch_desktop.health import SAMPLE, HealthReport, RepairSummary
 from medsearch_desktop.records import IngestEvent, IngestSummary, MatchCurve, RereadSummary
 from medsearch_desktop.serve.commands import tell_where
+from medsearch_desktop.serve.idle import Activity, Idle
 
 if TYPE_CHECKING:
     from medsearch_desktop.library import Library
@@ -32,6 +34,16 @@ class JobKind(StrEnum):
     RETRY = "retry"
     CALIBRATE = "calibrate"
     REPROCESS = "reprocess"
+    VERIFY = "verify"
+    REPAIR = "repair"
+
+
+class BegunBy(StrEnum):
+    """Who asked for a job: somebody, or the library's owner that keeps it current."""
+
+    USER = "user"
+    WATCH = "watch"
+    RECEIVE = "receive"
 
 
 class JobState(StrEnum):
@@ -45,6 +57,7 @@ class JobState(StrEnum):
 
 
 ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.STOPPED})
+Summary = IngestSummary | RereadSummary | MatchCurve | HealthReport | RepairSummary
 
 
 class _StoppedError(Exception):
@@ -55,8 +68,8 @@ class _StoppedError(Exception):
 class Job:
     """One job; only the thread that does it writes to it, any may read. Times are Unix seconds, 0 for not yet.
 
-    `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again. `changed_reports` counts
-    those that this has changed; the summary holds the first of them.
+    `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again, `sample` and `files` of
+    looking the library over. `changed_reports` counts those that this has changed; the summary holds the first of them.
     """
 
     job_id: str
@@ -67,14 +80,22 @@ class Job:
     dry_run: bool = False
     everything: bool = False
     within: str = ""
+    begun_by: BegunBy = BegunBy.USER
+    sample: int = SAMPLE
+    files: bool = False
     state: JobState = JobState.WAITING
     started: float = 0.0
     ended: float = 0.0
     event: IngestEvent | None = None
-    summary: IngestSummary | RereadSummary | MatchCurve | None = None
+    summary: Summary | None = None
     changed_reports: int = 0
     error: MedSearchError | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def place(self) -> str:
+        """The folder that an ingest is of."""
+        return self.within or next(iter(self.paths), "")
 
 
 class Jobs:
@@ -86,6 +107,8 @@ class Jobs:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self.closing = threading.Event()
+        self.activity = Activity()
+        self._idle = Idle(library, self.activity, after=library.config.compact_idle)
         self._thread = threading.Thread(target=self._work, name="jobs")
         self._thread.start()
 
@@ -98,9 +121,24 @@ class Jobs:
         dry_run: bool = False,
         everything: bool = False,
         within: str = "",
+        begun_by: BegunBy = BegunBy.USER,
+        sample: int = SAMPLE,
+        files: bool = False,
     ) -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
-        job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), dry_run, everything, within)
+        job = Job(
+            job_id=uuid.uuid4().hex,
+            kind=kind,
+            paths=tuple(paths),
+            metadata_only=metadata_only,
+            created=time.time(),
+            dry_run=dry_run,
+            everything=everything,
+            within=within,
+            begun_by=begun_by,
+            sample=sample,
+            files=files,
+        )
         with self._lock:
             if self.closing.is_set():
                 raise RequestError("the server is closing")
@@ -109,6 +147,11 @@ class Jobs:
             ended = [each for each in self._jobs.values() if each.state in ENDED]
             for old in ended[: max(0, len(ended) - MOST_ENDED)]:
                 del self._jobs[old.job_id]
+            if begun_by is not BegunBy.USER:
+                # One every few seconds, for months: they leave the others their room.
+                for old in ended:
+                    if old.begun_by is begun_by and old.place == job.place:
+                        self._jobs.pop(old.job_id, None)
             self._jobs[job.job_id] = job
         self._queue.put(job)
         return job
@@ -149,15 +192,26 @@ class Jobs:
 
     def _work(self) -> None:
         self._index_regions()
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             if self.closing.is_set():
                 job.stop.set()
-            if not job.stop.is_set():
-                job.state, job.started = JobState.RUNNING, time.time()
-                self._run(job)
-            else:
-                job.ended, job.state = time.time(), JobState.STOPPED
-            self._index_regions()
+            with self.activity.going_on():
+                if not job.stop.is_set():
+                    job.state, job.started = JobState.RUNNING, time.time()
+                    self._run(job)
+                else:
+                    job.ended, job.state = time.time(), JobState.STOPPED
+                self._index_regions()
+            self._idle.look_soon()
+
+    def _next(self) -> Job | None:
+        """Wait for the next job; meanwhile look after the library. None at the end."""
+        while True:
+            try:
+                return self._queue.get(timeout=self._idle.seconds_between_looks)
+            except Empty:
+                if not self.closing.is_set():
+                    self._idle.tend()
 
     def _index_regions(self) -> None:
         """Make new images findable by region while no job waits; what is left is done after the next one."""
@@ -170,8 +224,7 @@ class Jobs:
         state = JobState.FAILED
         try:
             job.summary = self._do(job)
-            stopped = isinstance(job.summary, IngestSummary) and job.summary.stopped
-            state = JobState.STOPPED if stopped else JobState.DONE
+            state = JobState.STOPPED if _was_stopped(job) else JobState.DONE
         except _StoppedError:
             state = JobState.STOPPED
         except MedSearchError as error:
@@ -183,7 +236,7 @@ class Jobs:
         job.ended = time.time()
         job.state = state
 
-    def _do(self, job: Job) -> IngestSummary | RereadSummary | MatchCurve:
+    def _do(self, job: Job) -> Summary:
         def note(event: IngestEvent) -> None:
             job.event = event
 
@@ -198,6 +251,12 @@ class Jobs:
                 return self._library.calibrate()
             case JobKind.REPROCESS:
                 return self._read_again(job)
+            case JobKind.VERIFY:
+                return self._library.health.verify(
+                    sample=job.sample, files=job.files, on_progress=_steps_of(job), stop=job.stop
+                )
+            case JobKind.REPAIR:
+                return self._library.health.repair(files=job.files, on_progress=_steps_of(job), stop=job.stop)
 
     def _read_again(self, job: Job) -> RereadSummary:
         began = time.monotonic()
@@ -212,3 +271,24 @@ class Jobs:
         summary = self._library.reprocess(dry_run=job.dry_run, everything=job.everything, on_report=note)
         job.changed_reports = len(summary.reports)
         return replace(summary, reports=summary.reports[:MOST_TOLD])
+
+
+def _steps_of(job: Job) -> Callable[[str, int, int], None]:
+    """Return what notes in a job that `done` of `total` of something are done."""
+    began = time.monotonic()
+
+    def note(what: str, done: int, total: int) -> None:
+        job.event = IngestEvent(what, total=total, settled=done, seconds=time.monotonic() - began)
+
+    return note
+
+
+def _was_stopped(job: Job) -> bool:
+    """Whether a job that came to an end did so before all was done."""
+    match job.summary:
+        case IngestSummary() | HealthReport():
+            return job.summary.stopped
+        case RepairSummary():
+            return job.stop.is_set()
+        case _:
+            return False

@@ -1,6 +1,6 @@
 """What keeps a library current while files come in: batches, taken by itself or by the library's owner.
 
-The library is open only while a batch is taken in, so that it can be asked in between.
+A command has the library open only while a batch is taken in, so that it can be asked in between.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop.errors import LibraryLockedError, ServeError, SourceError, StorageFullError
 from medsearch_desktop.records import IngestSummary
 from medsearch_desktop.serve.commands import ask_library, one_line, print_json
+
+if TYPE_CHECKING:
+    from medsearch_desktop.source.watch import Away, Silent, Watcher
 
 # More are looked at by their folders, or by the whole: what the owner takes at once.
 MOST_PATHS = 100
@@ -87,6 +90,26 @@ class Keeper:
         row = summary.as_json()
         parts = [f"{row[name]} {name}" for name in _TOLD if row[name]]
         self.tell("batch", f"{root}: {', '.join(parts)} in {row['seconds']} s" if parts else "", root=root, **row)
+
+
+def watch_until(
+    stop: threading.Event,
+    watcher: Watcher,
+    *,
+    take: Callable[[str, Sequence[str]], bool],
+    tell: Callable[[Away | Silent], None],
+) -> None:
+    """Have `take` bring the library up to date with what changes in watched folders, until `stop` is set.
+
+    What could not be taken (False) is looked at again. `tell` hears of folders that come and go.
+    """
+    from medsearch_desktop.source.watch import Settled
+
+    for change in watcher.changes(stop):
+        if not isinstance(change, Settled):
+            tell(change)
+        elif not take(change.root, change.paths):
+            watcher.again(change)
 
 
 def coarsened(root: str, paths: Sequence[str]) -> tuple[list[str], str]:

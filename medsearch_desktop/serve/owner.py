@@ -271,10 +271,25 @@ class RemoteLibrary:
         with self._sent("GET", f"/api/images/{quote(image_id, safe='')}/file") as response:
             shutil.copyfileobj(response, target)
 
-    def look_after(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Have the owner "verify", "repair" or "backup" the library, and return its answer as JSON values."""
+    def look_after(
+        self, action: str, body: dict[str, Any], *, on_progress: Callable[[str, int, int], None]
+    ) -> dict[str, Any]:
+        """Have the owner "verify", "repair" or "backup" the library, and return its answer as JSON values.
+
+        `on_progress` is told (what, done, total) as by `Health`. Cut off here, it is stopped there.
+        """
         row: dict[str, Any] = self._ask("POST", f"/api/health/{action}", body=body)
-        return row
+        if "job_id" not in row:
+            return row
+
+        def note(event: IngestEvent) -> None:
+            on_progress(event.stage, event.settled, event.total)
+
+        job = self._followed(row, note)
+        if job["summary"] is None:
+            raise ServeError("its owner ended before it was done", remedy="Run the same command again")
+        found: dict[str, Any] = job["summary"]
+        return found
 
     def _ask_by_file(self, name: str, asked: dict[str, Any]) -> Any:
         from medsearch_desktop.workbench import neither_image_nor_file
@@ -295,6 +310,16 @@ class RemoteLibrary:
             raise
 
     def _follow(self, begun: dict[str, Any], on_event: Callable[[IngestEvent], None] | None) -> IngestSummary:
+        job = self._followed(begun, on_event)
+        if job["state"] != "done" or job["summary"] is None:
+            raise ServeError(
+                "the ingest was stopped at its owner; what was finished is kept",
+                remedy="The same command goes on from there",
+            )
+        return wire.record(IngestSummary, job["summary"])
+
+    def _followed(self, begun: dict[str, Any], on_event: Callable[[IngestEvent], None] | None) -> dict[str, Any]:
+        """Return a job as it ended, or as it was last heard of. Raises the error that it ended with."""
         job = begun
         try:
             for job in self._events(begun["job_id"]):
@@ -305,12 +330,7 @@ class RemoteLibrary:
             raise
         if job["error"]:
             raise error_from_json(job)
-        if job["state"] != "done" or job["summary"] is None:
-            raise ServeError(
-                "the ingest was stopped at its owner; what was finished is kept",
-                remedy="The same command goes on from there",
-            )
-        return wire.record(IngestSummary, job["summary"])
+        return job
 
     def _events(self, job_id: str) -> Iterator[dict[str, Any]]:
         with self._sent("GET", f"/api/jobs/{job_id}/events", timeout=60.0) as response:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 import time
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.serve.commands import add_command, config_of
 
-# What has come is taken in when nothing more came for a while, or at the latest after another.
-_SECONDS_QUIET, _SECONDS_LATEST = 3.0, 30.0
 _SECONDS_BETWEEN_COUNTS = 5.0
-_SECONDS_BETWEEN_SWEEPS = 3600.0
 
 
 def add_receive_command(commands: Any) -> None:
@@ -43,70 +38,32 @@ def add_receive_command(commands: Any) -> None:
     add("--no-ingest", action="store_true", help="only receive; `medsearch watch` or `ingest` of the folder indexes it")
 
 
-class _Arrivals:
-    """What has come and is not yet taken in; may be shared between threads."""
-
-    def __init__(self) -> None:
-        self._paths: list[str] = []
-        self._first = self._last = 0.0
-        self._lock = threading.Lock()
-
-    def add(self, path: str) -> None:
-        """Note one file."""
-        with self._lock:
-            self._last = time.monotonic()
-            if not self._paths:
-                self._first = self._last
-            self._paths.append(path)
-
-    def due(self) -> list[str]:
-        """Return and forget what is to be taken in now; empty where more may be on its way."""
-        now = time.monotonic()
-        with self._lock:
-            waited = now - self._last >= _SECONDS_QUIET or now - self._first >= _SECONDS_LATEST
-            paths: list[str] = []
-            if self._paths and waited:
-                paths, self._paths = self._paths, paths
-            return paths
-
-
 def _receive(options: argparse.Namespace) -> int:
-    from medsearch_desktop.errors import ConfigError
+    from medsearch_desktop.serve.arrivals import Arrivals, Listening, take_in
     from medsearch_desktop.serve.keeping import Keeper
-    from medsearch_desktop.source.receiver import Receiver, Reception
+    from medsearch_desktop.source.receiver import Receiver
     from medsearch_desktop.source.spool import Spool
 
-    try:
-        loopback = ip_address(options.host).is_loopback
-    except ValueError as error:
-        raise ConfigError("is no IP address", item=f"--host {options.host}", remedy="Give one, or 0.0.0.0") from error
-    for name, value, low, high in (
-        ("--port", options.port, 0, 65535),
-        ("--associations", options.associations, 1, 1000),
-        ("--max-pdu", options.max_pdu, 4096, 1 << 20),
-        ("--idle", options.idle, 1, 1800),
-        ("--reserve", options.reserve, 0, 1 << 30),
-    ):
-        if not low <= value <= high:
-            raise ConfigError(f"must be from {low} to {high}", item=name)
-    reception = Reception(
+    listening = Listening(
         ae_title=options.ae_title,
         host=options.host,
         port=options.port,
-        callers=tuple(options.allow_ae),
-        networks=tuple(options.allow_ip),
         require_called=options.require_called,
-        most_associations=options.associations,
+        allow_ae=tuple(options.allow_ae),
+        allow_ip=tuple(options.allow_ip),
+        associations=options.associations,
         max_pdu=options.max_pdu,
-        idle_seconds=options.idle,
-        certificate=options.tls_cert,
-        key=options.tls_key,
-        authority=options.tls_ca,
+        idle=options.idle,
+        reserve_mb=options.reserve,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        tls_ca=options.tls_ca,
     )
+    reception = listening.reception()
     folder = Path(options.spool).absolute() if options.spool else _own_spool(options)
     spool = Spool(folder, reserve_bytes=options.reserve << 20)
-    arrivals, keeper = _Arrivals(), Keeper(options)
-    if not loopback:
+    arrivals, keeper = Arrivals(), Keeper(options)
+    if not listening.address().is_loopback:
         how = "" if options.tls_cert else " and without encryption"
         print(f"medsearch: listening at {options.host}, beyond this machine{how}", file=sys.stderr)
     with keeper.until_told(), Receiver(spool, reception, arrivals.add) as receiver:
@@ -118,25 +75,18 @@ def _receive(options: argparse.Namespace) -> int:
             port=receiver.port,
             spool=str(folder),
         )
-        # What an earlier launch acknowledged, and ended before it was taken in.
-        left = not options.no_ingest
-        told, told_at, swept_at = receiver.counts.as_json(), time.monotonic(), 0.0
-        while not keeper.stop.wait(0.2):
-            now = time.monotonic()
-            if now - swept_at > _SECONDS_BETWEEN_SWEEPS:
-                spool.sweep()
-                swept_at = now
-            paths = arrivals.due()
-            if not options.no_ingest and (left or paths):
-                # Of a drive that is away nothing is taken in, and what lies on it all when it is back.
-                left = not (spool.is_there and keeper.take(str(folder), () if left else paths) and spool.is_there)
-                if left:
-                    keeper.stop.wait(_SECONDS_QUIET)
+        told, told_at = receiver.counts.as_json(), time.monotonic()
+
+        def tell_counts() -> None:
+            nonlocal told, told_at
             counts = receiver.counts.as_json()
-            if counts != told and now - told_at >= _SECONDS_BETWEEN_COUNTS:
-                told, told_at = counts, now
+            if counts != told and time.monotonic() - told_at >= _SECONDS_BETWEEN_COUNTS:
+                told, told_at = counts, time.monotonic()
                 line = ", ".join(f"{number} {name}" for name, number in counts.items())
                 keeper.tell("counts", line, counts=counts)
+
+        take = None if options.no_ingest else keeper.take
+        take_in(spool, arrivals, stop=keeper.stop, take=take, on_turn=tell_counts)
     keeper.tell("end", counts=receiver.counts.as_json())
     return 0
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from medsearch_desktop.serve.front import Front
 from medsearch_desktop.serve.jobs import JobKind, Jobs
 from medsearch_desktop.serve.owner import Owner, find_owner
 from medsearch_desktop.serve.security import Security
+from medsearch_desktop.serve.upkeep import Upkeep
 
 LOOPBACK = "127.0.0.1"
 # Answers that are being sent have that long to end; an ingest's files in hand are waited for in any case.
@@ -56,10 +57,16 @@ def announce(running: Running) -> None:
 
 
 def serve(
-    config: Config, *, port: int = 0, host: str = LOOPBACK, on_ready: Callable[[Running], None] = announce
+    config: Config,
+    *,
+    port: int = 0,
+    host: str = LOOPBACK,
+    watch: bool = False,
+    on_ready: Callable[[Running], None] = announce,
 ) -> None:
     """Own the library and answer until SIGTERM, SIGINT or `Running.end`; `on_ready` is called once, and has to return.
 
+    With `watch` it keeps the library current as was switched on by an earlier launch: see `Upkeep`.
     `port` 0 takes any that is free. With another `host` than a loopback address, machines that reach it can
     ask too, with the token and without encryption; this machine's own programs use loopback all the same.
     Raises LibraryLockedError naming who owns it, ServeError for a port that is taken, ConfigError for a
@@ -75,7 +82,7 @@ def serve(
             owner = Owner.of_this_process(f"http://{LOOPBACK}:{port}", security.token)
             owner.write(library.path)
             try:
-                _run(library, security, sockets, url=url, on_ready=on_ready)
+                _run(library, security, sockets, url=url, watch=watch, on_ready=on_ready)
             finally:
                 owner.remove(library.path)
     finally:
@@ -107,15 +114,17 @@ def _run(
     sockets: list[socket.socket],
     *,
     url: str,
+    watch: bool,
     on_ready: Callable[[Running], None],
 ) -> None:
     jobs, front = Jobs(library), Front()
-    if (received := library.path / RECEIVED).is_dir():
-        # What an earlier launch acknowledged, and ended before it was taken in.
-        jobs.submit(JobKind.INGEST, [str(received)])
-    try:
+    # What hands in jobs ends before them.
+    with closing(jobs), closing(Upkeep(library, jobs, begin=watch)) as upkeep:
+        if (received := library.path / RECEIVED).is_dir():
+            # What an earlier launch acknowledged, and ended before it was taken in.
+            jobs.submit(JobKind.INGEST, [str(received)])
         settings = uvicorn.Config(
-            create_app(library, security, jobs, front=front),
+            create_app(library, security, jobs, front=front, upkeep=upkeep),
             http="h11",
             ws="none",
             loop="asyncio",
@@ -132,6 +141,7 @@ def _run(
 
         def end() -> None:
             server.should_exit = True
+            upkeep.begin_closing()
             jobs.begin_closing()
 
         def end_by_signal(_signal: int, _frame: FrameType | None) -> None:
@@ -143,8 +153,6 @@ def _run(
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    finally:
-        jobs.close()
 
 
 @contextmanager

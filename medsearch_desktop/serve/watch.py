@@ -41,7 +41,7 @@ def _seconds(text: str) -> float:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve.keeping import Keeper
+    from medsearch_desktop.serve.keeping import Keeper, watch_until
     from medsearch_desktop.source.watch import Away, Silent, Watcher
 
     library = str(config_of(options).library_path)
@@ -55,15 +55,16 @@ def _watch(options: argparse.Namespace) -> int:
     )
     keeper = Keeper(options)
     polled = watcher.polled
+
+    def tell(change: Away | Silent) -> None:
+        if isinstance(change, Silent):
+            keeper.tell("silent", f"{change.root}: no events come, it is listed regularly", root=change.root)
+        else:
+            line = f"{change.root}: {'is away' if change.away else 'is back'}"
+            keeper.tell("away" if change.away else "back", line, root=change.root)
+
     with keeper.until_told():
         keeper.tell("watching", "watching; Ctrl-C ends it", folders=options.folders, polled=list(polled))
-        for change in watcher.changes(keeper.stop):
-            if isinstance(change, Silent):
-                keeper.tell("silent", f"{change.root}: no events come, it is listed regularly", root=change.root)
-            elif isinstance(change, Away):
-                line = f"{change.root}: {'is away' if change.away else 'is back'}"
-                keeper.tell("away" if change.away else "back", line, root=change.root)
-            elif not keeper.take(change.root, change.paths):
-                watcher.again(change)
+        watch_until(keeper.stop, watcher, take=keeper.take, tell=tell)
         keeper.tell("end")
     return 0

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, SourceError
+from medsearch_desktop.source.lenience import unquestioned
 from medsearch_desktop.source.sniff import os_reason
 from medsearch_desktop.source.spool import NoRoomError, NotDicomError, Spool
 
@@ -138,7 +140,7 @@ class Receiver:
                 raise SourceError(
                     f"cannot listen there ({os_reason(error)})",
                     item=f"{reception.host}:{reception.port}",
-                    remedy="Give --port another number",
+                    remedy="Choose another port, or end the program that has it",
                 ) from error
             server.networks, server.tls, server.idle_seconds = networks, tls, reception.idle_seconds
             entity._servers.append(server)
@@ -207,46 +209,41 @@ def _leave_nothing(event: Any) -> None:
 @contextmanager
 def _as_we_need_it(incoming: Path) -> Iterator[None]:
     """Set pynetdicom and pydicom up for receiving, and back afterwards: they know only settings of the process."""
-    from pydicom import config
-    from pynetdicom import _config, timer
+    from pynetdicom import _config, dimse_messages, timer
 
-    log = logging.getLogger("pynetdicom")
+    messages: Any = dimse_messages
+    log, nowhere = logging.getLogger("pynetdicom"), logging.NullHandler()
     before = (
         _config.UNRESTRICTED_STORAGE_SERVICE,
         _config.STORE_RECV_CHUNKED_DATASET,
         _config.LOG_HANDLER_LEVEL,
-        config.settings.reading_validation_mode,
-        config.settings.writing_validation_mode,
-        tempfile.tempdir,
-        log.disabled,
+        messages.NamedTemporaryFile,
+        log.propagate,
         vars(timer)["time"],
     )
     _config.UNRESTRICTED_STORAGE_SERVICE = _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
-    # Devices send UIDs with leading zeros and titles in lower case; the instance is worth more than the rule.
-    config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
     # There pynetdicom writes what comes: where it comes to rest is then a new name, and no copy.
-    tempfile.tempdir = str(incoming)
+    messages.NamedTemporaryFile = partial(tempfile.NamedTemporaryFile, dir=str(incoming))
     # It reckons silence by the time of day: a clock that is set would end all associations, or none any more.
     vars(timer)["time"] = SimpleNamespace(time=time.monotonic)
     # Its messages repeat what was sent, which may be a patient's.
-    log.disabled = True
-    for name in list(logging.Logger.manager.loggerDict):
-        if name.startswith("pynetdicom."):
-            logging.getLogger(name).disabled = True
+    log.addHandler(nowhere)
+    log.propagate = False
     try:
-        yield
+        # Devices send UIDs with leading zeros and titles in lower case; the instance is worth more than the rule.
+        with unquestioned():
+            yield
     finally:
         (
             _config.UNRESTRICTED_STORAGE_SERVICE,
             _config.STORE_RECV_CHUNKED_DATASET,
             _config.LOG_HANDLER_LEVEL,
-            config.settings.reading_validation_mode,
-            config.settings.writing_validation_mode,
-            tempfile.tempdir,
-            log.disabled,
+            messages.NamedTemporaryFile,
+            log.propagate,
             vars(timer)["time"],
         ) = before
+        log.removeHandler(nowhere)
 
 
 def _server_class() -> Any:

@@ -11,6 +11,7 @@ imports watchfiles.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import threading
@@ -73,7 +74,7 @@ class Watcher:
     A file counts as at rest when its size and time were the same for `still_seconds`. `poll` lists
     all folders every `poll_seconds` in place of listening; None does so where events do not come. Every
     `walk_seconds` all of a folder is looked at anew. What lies in `leave_out` is never told.
-    Raises SourceError for a folder that is not there at the beginning.
+    Raises SourceError for a folder that is not there at the beginning, unless `wait` has it waited for.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class Watcher:
         poll_seconds: float = 60.0,
         walk_seconds: float = 3600.0,
         leave_out: Sequence[str] = (),
+        wait: bool = False,
     ) -> None:
         self._still_seconds = still_seconds
+        self._how = poll
         self._poll_seconds = poll_seconds
         self._walk_seconds = walk_seconds
         self._leave_out = tuple(os.path.join(absolute_root(path), "") for path in leave_out)
@@ -94,7 +97,7 @@ class Watcher:
         self._waiting: dict[str, tuple[_Folder, _Look, float]] = {}
         self._folders = []
         for root in dict.fromkeys(absolute_root(root) for root in roots):
-            if not os.path.isdir(root):  # noqa: PTH112
+            if not wait and not os.path.isdir(root):  # noqa: PTH112
                 raise SourceError("is no folder that is there", item=root, remedy="Name one, or connect its drive")
             polled = is_remote(root) if poll is None else poll
             self._folders.append(_Folder(root, polled))
@@ -141,6 +144,9 @@ class Watcher:
         if identity != folder.identity:
             # Another folder, or another drive, under the same name: what listened to the old one hears nothing.
             self._end(folder)
+            if folder.identity is None and self._how is None:
+                # Only what is there says of what kind its drive is.
+                folder.polled = is_remote(folder.root)
             folder.identity, folder.next_walk = identity, now
             if not folder.polled:
                 self._listen(folder)
@@ -148,8 +154,11 @@ class Watcher:
             self._poll(folder)
             folder.next_poll = time.monotonic() + self._poll_seconds
         if now >= folder.next_walk:
+            folder.next_walk = math.inf
             yield Settled(folder.root)
-            folder.next_walk = time.monotonic() + self._walk_seconds
+            # Unless `again` has brought it forward. A walk may take longer than lies between two.
+            if folder.next_walk == math.inf:
+                folder.next_walk = time.monotonic() + self._walk_seconds
 
     def _end(self, folder: _Folder) -> None:
         folder.stop.set()
@@ -187,8 +196,8 @@ class Watcher:
                     return
                 if changes:
                     self._events.put((folder, [path for _, path in changes]))
-        except (OSError, RuntimeError):
-            # The folder went, or there are more folders in it than the system lets one listen to.
+        except (OSError, RuntimeError, UnicodeError):
+            # The folder went, there are more folders in it than the system lets one listen to, or its name is no UTF-8.
             if not stop.is_set():
                 self._events.put((folder, None))
         finally:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.errors import LibraryError, StorageFullError
 from medsearch_desktop.store.audit import Audit
 from medsearch_desktop.store.database import Database
-from medsearch_desktop.store.disk import sync_folder, writing_to
+from medsearch_desktop.store.disk import writing_to
 from medsearch_desktop.store.marker import DATABASE, prepare_folder
 from medsearch_desktop.store.thumbnails import Thumbnails
 
@@ -55,12 +55,23 @@ def compact(library: Path, *, always: bool = True) -> Compaction:
     room for a second copy.
     """
     prepare_folder(library, create=False)
-    thumbnails = Thumbnails(library / "thumbnails")
-    file = library / DATABASE
-    part = file.with_name(f"{DATABASE}.compact")
-    database = Database(file)
+    database = Database(library / DATABASE)
     try:
-        pictures = thumbnails.sweep(Audit(database).image_ids()) if always else 0
+        pictures = Thumbnails(library / "thumbnails").sweep(Audit(database).image_ids()) if always else 0
+        return replace(compact_open(database, always=always), pictures=pictures)
+    finally:
+        database.close()
+
+
+def compact_open(database: Database, *, always: bool) -> Compaction:
+    """Compact a database that is in use, as `compact` does: it is read meanwhile, and what writes waits.
+
+    Nothing is done where reads leave no moment for the new file to take its place. Raises LibraryError,
+    StorageFullError.
+    """
+    file = database.file
+    library, part = file.parent, file.with_name(f"{file.name}.compact")
+    with database.without_writes():
         database.checkpoint()
         before, gone = file.stat().st_size, database.reclaimable()
         if not always and gone < max(WORTH_SHARE * before, WORTH_BYTES):
@@ -83,19 +94,14 @@ def compact(library: Path, *, always: bool = True) -> Compaction:
                 held = {table: int(copy.read(f'SELECT count(*) FROM "{table}"')[0][0]) for table in rows}
             finally:
                 copy.close()
-            if held != rows or file.with_name(f"{DATABASE}.wal").exists():
+            if held != rows or file.with_name(f"{file.name}.wal").exists():
                 raise LibraryError("the copy is not the whole of it; the library is as it was", item=str(library))
-            with writing_to(library):
-                with part.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-                if os.name == "nt":
-                    # An open file cannot be replaced there.
-                    database.close()
-                part.replace(file)
-                sync_folder(library)
+            with writing_to(library), part.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            if not database.replace_by(part):
+                part.unlink(missing_ok=True)
+                return Compaction(before, before, "questions left no moment for it")
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return Compaction(before, file.stat().st_size, pictures=pictures)
-    finally:
-        database.close()
+        return Compaction(before, file.stat().st_size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +23,7 @@ import numpy as np
 
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, ReportError
 from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
+from medsearch_desktop.store.gate import Gate
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 # After a failed write DuckDB calls the whole database invalid; on the disk it is as the last commit left it.
@@ -65,20 +67,19 @@ class Database:
         self._write_lock = threading.RLock()
         self._local = threading.local()
         self._opening = threading.Lock()
-        with _translated(file):
-            self._connection = duckdb.connect(
-                str(file),
-                config={
-                    "threads": str(threads),
-                    "memory_limit": f"{memory_mib}MiB",
-                    # An air-gapped workstation has nowhere to fetch an extension from.
-                    "autoinstall_known_extensions": "false",
-                    "autoload_known_extensions": "false",
-                    "allow_community_extensions": "false",
-                    "preserve_insertion_order": "false",
-                },
-            )
-            self._connection.execute(_NO_BAR)
+        self._gate = Gate()
+        self._launch = 0
+        self._away = False
+        self._settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": str(threads),
+            "memory_limit": f"{memory_mib}MiB",
+            # An air-gapped workstation has nowhere to fetch an extension from.
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+            "preserve_insertion_order": "false",
+        }
+        self._connect()
         file.chmod(0o600)
         try:
             if migrate:
@@ -87,15 +88,66 @@ class Database:
             self._connection.close()
             raise
 
+    def _connect(self) -> None:
+        with _translated(self.file):
+            self._connection = duckdb.connect(str(self.file), config=self._settings)
+            self._connection.execute(_NO_BAR)
+        self._launch += 1
+        self._away = False
+
     def close(self) -> None:
         """Fold the write-ahead log into the file and let it go."""
         with self._write_lock, _translated(self.file):
             self._connection.close()
 
     @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Hold the file as it is, and tell of errors as ours."""
+        with self._gate.passing(), _translated(self.file):
+            if self._away:
+                with self._opening:
+                    if self._away:
+                        self._connect()
+            yield
+
+    @contextmanager
+    def without_writes(self) -> Iterator[None]:
+        """Keep the tables as they are until the end of the block; they are read meanwhile, and writers wait."""
+        with self._write_lock:
+            yield
+
+    def replace_by(self, copy: Path, *, seconds: float = 2.0) -> bool:
+        """Let another file, which holds the same, take the place of this one, and go on with that.
+
+        For inside `without_writes`. Whoever reads waits for a moment. Returns False, and nothing was done, where
+        a read went on for `seconds`. Raises StorageFullError, LibraryError.
+        """
+        with self._gate.shut(seconds=seconds) as alone:
+            if not alone:
+                return False
+            with writing_to(self.file.parent):
+                if os.name == "nt":
+                    # An open file cannot be replaced there.
+                    self._connection.close()
+                try:
+                    copy.replace(self.file)
+                    sync_folder(self.file.parent)
+                finally:
+                    # While the old one was open, nobody else could have the library.
+                    self._connection.close()
+                    self._away = True
+                    # Somebody who was quicker at this very moment is waited for, here and then by every read.
+                    for pause in (0.1, 0.5, 1, 2, 4, 0):
+                        with suppress(LibraryLockedError):
+                            self._connect()
+                            break
+                        time.sleep(pause)
+        return True
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all that is written inside, or nothing of it."""
-        with self._write_lock, _translated(self.file):
+        with self._write_lock, self._using():
             self._connection.begin()
             try:
                 yield
@@ -113,7 +165,7 @@ class Database:
 
     def write(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement on the writing connection and return its rows."""
-        with self._write_lock, _translated(self.file):
+        with self._write_lock, self._using():
             return self._connection.execute(sql, parameters or {}).fetchall()
 
     def read(
@@ -128,7 +180,7 @@ class Database:
         `numbers` stands in the query as a table of that name with the one column `no`: 15,000 of
         them cost 10 ms as a list parameter and nothing as an array.
         """
-        with _translated(self.file), self._with_numbers(numbers) as cursor:
+        with self._using(), self._with_numbers(numbers) as cursor:
             return cursor.execute(sql, parameters or {}).fetchall()
 
     def read_arrays(
@@ -139,7 +191,7 @@ class Database:
         numbers: np.ndarray[Any, Any] | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Return a query's columns as numpy arrays by name; `numbers` as in `read`."""
-        with _translated(self.file), self._with_numbers(numbers) as cursor:
+        with self._using(), self._with_numbers(numbers) as cursor:
             return cursor.execute(sql, parameters or {}).fetchnumpy()
 
     @contextmanager
@@ -158,7 +210,7 @@ class Database:
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, rows: int = 2048
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield a query's rows in lists, so that a large answer never stands in memory whole."""
-        with _translated(self.file):
+        with self._using():
             cursor = self._new_cursor()
             try:
                 cursor.execute(sql, parameters or {})
@@ -177,7 +229,7 @@ class Database:
             return
         batch = {name: _object_array(values) for name, values in columns.items()}
         names = ", ".join(f'"{name}"' for name in columns)
-        with self._write_lock, _translated(self.file):
+        with self._write_lock, self._using():
             # In the lock: the writing connection is one, and threads must not cross on it.
             types = self._column_types(table)
             values = ", ".join(f'"{name}"::{types[name]}' for name in columns)
@@ -197,7 +249,7 @@ class Database:
             "position": np.tile(np.arange(dim, dtype=np.int32), count),
             "value": np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1),
         }
-        with self._write_lock, _translated(self.file):
+        with self._write_lock, self._using():
             self._connection.register("batch_vectors", flat)
             try:
                 self._connection.execute(
@@ -210,7 +262,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database file."""
-        with self._write_lock, _translated(self.file):
+        with self._write_lock, self._using():
             self._connection.execute("CHECKPOINT")
 
     def copy_to(self, target: Path) -> dict[str, int]:
@@ -222,7 +274,7 @@ class Database:
         alias = f"copy_{uuid.uuid4().hex}"
         place = str(target).replace("'", "''")
         # Beside the other statements, so that it sees one state of the tables whatever is committed meanwhile.
-        with _translated(target), closing(self._new_cursor()) as cursor:
+        with self._gate.passing(), _translated(target), closing(self._new_cursor()) as cursor:
             ((own,),) = cursor.execute("SELECT current_database()").fetchall()
             cursor.execute(f"ATTACH '{place}' AS {alias}")
             try:
@@ -275,10 +327,11 @@ class Database:
         return dict(rows)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self._new_cursor()
-        return cursor
+        held: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "cursor", None)
+        if held is None or held[0] != self._launch:
+            # Those of a connection that was let go are shut.
+            held = self._local.cursor = (self._launch, self._new_cursor())
+        return held[1]
 
     def _new_cursor(self) -> duckdb.DuckDBPyConnection:
         with self._opening:

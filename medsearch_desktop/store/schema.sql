@@ -305,3 +305,12 @@ ALTER TABLE reports ADD COLUMN position INTEGER DEFAULT 0;
 ALTER TABLE reports ADD COLUMN stated VARCHAR DEFAULT '';              -- JSON: Statement, or empty
 -- What an earlier release passed over may be a report to this one: it is looked at again.
 UPDATE files SET mtime_ns = -1, sha256 = '' WHERE kind = 'other' OR (kind = 'dicom' AND state = 'failed');
+
+-- migration 8
+-- What the library's owner does by itself: folders it keeps the library current with, and how it takes in what is sent.
+CREATE TABLE watched (
+    path        VARCHAR PRIMARY KEY    -- as in `roots`
+);
+CREATE TABLE reception (
+    settings    VARCHAR NOT NULL       -- JSON: Listening; one row while switched on, or off after that
+);

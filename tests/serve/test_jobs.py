@@ -13,8 +13,10 @@ from makers import uid, write_department
 from servers import Local, local_server
 
 from medsearch_desktop import reread
+from medsearch_desktop.errors import RequestError
 from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.serve import jobs
+from medsearch_desktop.serve.owner import Owner, RemoteLibrary
 
 STUDIES = 24
 FIRST, REPORT = uid(1, 1, 1), "s50000001"
@@ -175,3 +177,44 @@ def test_the_doctor_examines_a_library_that_is_served(server: Local) -> None:
     assert failed == [("text index", f"{STUDIES - 1} entries, the database has {STUDIES}")]
     # The library is still the server's.
     assert server.client.get("/api/search").json()["total"] == STUDIES
+
+
+def test_the_library_is_looked_over_as_a_job_with_its_progress(server: Local) -> None:
+    last = ended(server, begin(server, "/api/health/verify", sample=3, files=True))
+    assert (last["state"], last["error"]) == ("done", None)
+    assert last["summary"]["ok"] is True
+    assert last["summary"]["checked"]["documents compared"] == 3
+    assert last["progress"]["stage"] == "records"
+    assert last["progress"]["total"] == 4
+    last = ended(server, begin(server, "/api/health/repair"))
+    assert (last["state"], last["summary"]["mended"]) == ("done", {})
+
+
+def test_looking_over_can_be_stopped_and_says_so(server: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    relations = server.library.health._relations
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        relations(*arguments)
+
+    monkeypatch.setattr(server.library.health, "_relations", slow)
+    job = begin(server, "/api/health/verify")
+    assert begun.wait(60)
+    server.client.post(f"/api/jobs/{job['job_id']}/cancel")
+    go_on.set()
+    last = ended(server, job)
+    assert (last["state"], last["summary"]["stopped"], last["summary"]["ok"]) == ("stopped", True, False)
+
+
+def test_the_command_line_is_told_how_far_its_owner_is(server: Local) -> None:
+    owner = Owner.of_this_process(f"http://127.0.0.1:{server.port}", server.security.token)
+    told: list[tuple[str, int, int]] = []
+    row = RemoteLibrary(owner).look_after(
+        "verify", {"sample": 0, "files": False}, on_progress=lambda *step: told.append(step)
+    )
+    assert row["ok"] is True
+    assert ("records", 3, 4) in told
+    with pytest.raises(RequestError):
+        RemoteLibrary(owner).look_after("backup", {"target": "relative"}, on_progress=lambda *_: None)

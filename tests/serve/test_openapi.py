@@ -211,8 +211,14 @@ def test_every_route_answers_as_it_is_described(
         "INSERT INTO reports SELECT * REPLACE (-1 AS report_no, '/gone' AS path, 'gone' AS report_id) FROM reports"
         " LIMIT 1"
     )
-    assert post(client, "/api/health/verify")["listed"]
-    assert post(client, "/api/health/repair")["mended"]
+    assert follow(client, described, post(client, "/api/health/verify", 202))["summary"]["listed"]
+    assert follow(client, described, post(client, "/api/health/repair", 202))["summary"]["mended"]
+    assert post(client, "/api/watched/on", path=str(tmp_path))["path"] == str(tmp_path)
+    assert get(client, "/api/watched")["folders"]
+    post(client, "/api/watched/off", path=str(tmp_path))
+    assert post(client, "/api/receiver/on", port=0, reserve_mb=0)["state"] == "listening"
+    assert get(client, "/api/receiver")["port"]
+    assert post(client, "/api/receiver/off")["state"] == "off"
     assert post(client, "/api/health/backup", target=str(tmp_path / "backup"))["rows"]
     assert post(client, "/api/window") == {"raised": False}
     post(client, "/api/login")

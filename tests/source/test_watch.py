@@ -172,3 +172,26 @@ def test_the_kind_of_a_mount_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_bytes", lambda _: mounts)
     kinds = {name: is_remote(str(tmp_path / name)) for name in ("a", "my films/b", "nfs", "nfs/deep", "nfs/local/x")}
     assert kinds == {"a": False, "my films/b": True, "nfs": True, "nfs/deep": True, "nfs/local/x": False}
+
+
+def test_what_could_not_be_taken_is_told_again_soon_the_first_of_all_too(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    watcher, stop = Watcher([str(tmp_path / "in")], still_seconds=0.1), threading.Event()
+    began = time.monotonic()
+    for told, change in enumerate(watcher.changes(stop), start=1):
+        assert change == Settled(str(tmp_path / "in"))
+        watcher.again(change)
+        if told == 2:
+            stop.set()
+    assert 4.0 < time.monotonic() - began < 60.0
+
+
+def test_a_folder_that_is_away_at_the_beginning_is_waited_for(tmp_path: Path) -> None:
+    root = str(tmp_path / "drive")
+    with pytest.raises(SourceError):
+        Watcher([root])
+    with watched(Watcher([root], wait=True, still_seconds=0.1)) as told:
+        assert told == [Away(root, away=True)]
+        (tmp_path / "drive").mkdir()
+        until(lambda: len(told) == 3)
+        assert told[1:] == [Away(root, away=False), Settled(root)]

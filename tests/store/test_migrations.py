@@ -17,6 +17,7 @@ from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.lists import NewEntry, SavedSearch, SavedSearches, TeachingLists
 from medsearch_desktop.store.reports import Reports
+from medsearch_desktop.store.standing import Standing
 
 TEXT = "FINDINGS: Small left effusion."
 
@@ -166,3 +167,19 @@ def test_what_was_before_is_kept_until_the_library_was_opened_once(old: Path) ->
         assert before.execute("SELECT text FROM reports").fetchall() == [(TEXT,)]
     Database(old).close()
     assert not kept.exists()
+
+
+def test_what_an_owner_does_by_itself_is_kept_in_a_library_of_before(old: Path) -> None:
+    database = Database(old)
+    standing = Standing(database)
+    assert (standing.watched(), standing.reception()) == ([], {})
+    for path in ("/b", "/a", "/b", "/sc\udce4ns"):
+        standing.watch(path)
+    standing.unwatch("/a")
+    standing.keep_reception({"on": True, "port": 1})
+    standing.keep_reception({"on": False, "port": 2})
+    database.close()
+    again = Database(old)
+    assert set(Standing(again).watched()) == {"/b", "/sc\udce4ns"}
+    assert Standing(again).reception() == {"on": False, "port": 2}
+    again.close()

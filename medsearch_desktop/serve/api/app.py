@@ -28,33 +28,44 @@ from medsearch_desktop.serve.api.preview import preview_routes
 from medsearch_desktop.serve.api.search import search_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
+from medsearch_desktop.serve.api.upkeep import upkeep_routes
 from medsearch_desktop.serve.api.window import window_routes
 from medsearch_desktop.serve.deadline import Deadline
 from medsearch_desktop.serve.errors import error_json, status_of
 from medsearch_desktop.serve.front import Front
 from medsearch_desktop.serve.graphql import graphql_routes
+from medsearch_desktop.serve.idle import Counted
 from medsearch_desktop.serve.jobs import Jobs
 from medsearch_desktop.serve.security import INTERNAL, App, Guard, Security
+from medsearch_desktop.serve.upkeep import Upkeep
 
 # FastAPI reports to OpenTelemetry where the environment asks it to. Nothing leaves this machine.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(
-    library: Library, security: Security, jobs: Jobs | None = None, *, front: Front | None = None, pages: Path = BUILT
+    library: Library,
+    security: Security,
+    jobs: Jobs | None = None,
+    *,
+    front: Front | None = None,
+    upkeep: Upkeep | None = None,
+    pages: Path = BUILT,
 ) -> App:
     """Return the ASGI application that answers for `library`, behind `security`, and shows the interface in `pages`.
 
-    Its own `Jobs`, where none are given, end with its lifespan. The library stays open.
+    Its own `Jobs` and `Upkeep`, where none are given, end with its lifespan. The library stays open.
     """
     own = Jobs(library) if jobs is None else jobs
+    keeping = Upkeep(library, own) if upkeep is None else upkeep
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await to_thread.run_sync(keeping.close)
         await to_thread.run_sync(own.close)
 
-    app = described_app(api_routes(library, security, own, front or Front()), lifespan=lifespan)
+    app = described_app(api_routes(library, security, own, front or Front(), keeping), lifespan=lifespan)
     app.include_router(dicomweb_routes(library, own))
     app.include_router(graphql_routes(library))
     app.include_router(page_routes(pages))
@@ -62,10 +73,10 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _internal)
-    return Guard(Deadline(app, seconds=library.config.max_answer_seconds), security)
+    return Guard(Deadline(Counted(app, own.activity), seconds=library.config.max_answer_seconds), security)
 
 
-def api_routes(library: Library, security: Security, jobs: Jobs, front: Front) -> APIRouter:
+def api_routes(library: Library, security: Security, jobs: Jobs, front: Front, upkeep: Upkeep) -> APIRouter:
     """Return the routes under /api."""
     api = APIRouter(prefix="/api", responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}})
     api.include_router(search_routes(library))
@@ -73,10 +84,11 @@ def api_routes(library: Library, security: Security, jobs: Jobs, front: Front) -
     api.include_router(image_routes(library))
     api.include_router(list_routes(library))
     api.include_router(preview_routes(library))
-    api.include_router(job_routes(library, jobs))
+    api.include_router(job_routes(library, jobs, upkeep))
     api.include_router(status_routes(library, security))
     api.include_router(window_routes(front))
     api.include_router(health_routes(library, jobs))
+    api.include_router(upkeep_routes(library, upkeep))
     return api
 
 

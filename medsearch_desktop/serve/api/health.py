@@ -12,20 +12,21 @@ from medsearch_desktop.errors import RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Json, example
-from medsearch_desktop.serve.jobs import Jobs
+from medsearch_desktop.serve.api.jobs import EXAMPLE, job_json
+from medsearch_desktop.serve.jobs import JobKind, Jobs
 
-_REPORT = {
-    "ok": True,
-    "stopped": False,
-    "seconds": 0.2,
-    "checked": {"images": 16, "documents": 8, "files": 24},
-    "faults": 0,
-    "kinds": {},
-    "listed": [],
-    "recall": 1.0,
-    "notes": [],
+_VERIFYING = {
+    **EXAMPLE,
+    "kind": "verify",
+    "paths": [],
+    "progress": {"stage": "files", "total": 24000, "settled": 8000, "left": 16000, "seconds": 2.5, "rate": 3200.0},
 }
-_REPAIR = {"mended": {"vector-without-image": 1}, "requeued": 0, "rebuilt": ["image index"], "seconds": 0.1}
+_REPAIRING = {
+    **_VERIFYING,
+    "kind": "repair",
+    "state": "done",
+    "summary": {"mended": {"vector-without-image": 1}, "requeued": 0, "rebuilt": ["image index"], "seconds": 0.1},
+}
 _BACKUP = {
     "path": "/backups/medsearch-backup-20260301-120000",
     "made": "2026-03-01T12:00:00Z",
@@ -58,18 +59,18 @@ class Target(BaseModel):
 
 
 def health_routes(library: Library, jobs: Jobs) -> APIRouter:
-    """Return the routes; what takes long ends early once `jobs` are closing."""
+    """Return the routes."""
     router = APIRouter(prefix="/health", tags=["health"])
 
-    @router.post("/verify", responses=example(_REPORT, model=models.HealthAnswer))
+    @router.post("/verify", status_code=202, responses={202: example(_VERIFYING, model=models.Job)[200]})
     def verify(asked: Verification) -> Json:
-        """Hold records, files and indexes against each other; answers when that is done."""
-        return Json(library.health.verify(sample=asked.sample, files=asked.files, stop=jobs.closing).as_json())
+        """Hold records, files and indexes against each other, as a job; its summary says what was found."""
+        return Json(job_json(jobs.submit(JobKind.VERIFY, sample=asked.sample, files=asked.files)), 202)
 
-    @router.post("/repair", responses=example(_REPAIR, model=models.Repaired))
+    @router.post("/repair", status_code=202, responses={202: example(_REPAIRING, model=models.Job)[200]})
     def repair(asked: Repair) -> Json:
-        """Set right what is not; labels and corrections are never touched. Answers when that is done."""
-        return Json(library.health.repair(files=asked.files, stop=jobs.closing).as_json())
+        """Set right what is not, as a job; labels and corrections are never touched."""
+        return Json(job_json(jobs.submit(JobKind.REPAIR, files=asked.files)), 202)
 
     @router.post("/backup", responses=example(_BACKUP, model=models.BackedUp))
     def backup(asked: Annotated[Target, Body(examples=[{"target": "/backups"}])]) -> Json:

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -15,13 +16,14 @@ from fastapi import APIRouter, Body, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from medsearch_desktop.errors import RequestError, SourceError
+from medsearch_desktop.errors import NotFoundError, RequestError, SourceError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import Count, Cursor, Json, example
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.errors import error_json
 from medsearch_desktop.serve.jobs import ENDED, Job, JobKind, Jobs
+from medsearch_desktop.serve.upkeep import Upkeep
 
 JobId = Annotated[str, Path(max_length=64)]
 # A person cannot read faster; looking costs nothing.
@@ -30,11 +32,13 @@ _SECONDS_BETWEEN_EVENTS = 0.2
 _SECONDS_OF_SILENCE = 15.0
 _MOST_PATH = 4096
 
-_JOB = {
+EXAMPLE = {
     "job_id": "0f8fad5bd9cb469fa16570867728950e",
     "kind": "ingest",
+    "begun_by": "user",
     "state": "running",
     "paths": ["/archive"],
+    "within": "",
     "metadata_only": False,
     "dry_run": False,
     "everything": False,
@@ -45,7 +49,7 @@ _JOB = {
     "summary": None,
     "error": None,
 }
-_REREADING = {**_JOB, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
+_REREADING = {**EXAMPLE, "kind": "reprocess", "state": "waiting", "paths": [], "started": 0.0, "progress": None}
 _CALIBRATION = {**_REREADING, "kind": "calibrate"}
 _FAILURES = {"total": 1, "failures": [{"path": "/archive/a.dcm", "reason": "is cut off"}], "next": ""}
 _SOURCES = {"sources": [{"path": "/archive", "online": True, "files": 24}]}
@@ -77,27 +81,27 @@ class Rereading(BaseModel):
     everything: Annotated[bool, Field(description="Those too that the present pipeline has read.")] = False
 
 
-def job_routes(library: Library, jobs: Jobs) -> APIRouter:
+def job_routes(library: Library, jobs: Jobs, upkeep: Upkeep) -> APIRouter:
     """Return the routes of jobs, failures and sources."""
     router = APIRouter(tags=["ingest"])
 
-    @router.post("/jobs", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
+    @router.post("/jobs", status_code=202, responses={202: example(EXAMPLE, model=models.Job)[200]})
     def ingest(new: Annotated[NewJob, Body(examples=[{"paths": ["/archive"]}])]) -> Json:
         """Ingest folders beside the answering. The same folders again go on where an ingest was stopped."""
         known = {path for path, _, _ in library.holdings.sources()}
         for path in new.paths:
-            _check_source(path, known)
+            check_source(path, known)
         if new.within:
-            _check_source(new.within, known)
+            check_source(new.within, known)
         job = jobs.submit(JobKind.INGEST, new.paths, metadata_only=new.metadata_only, within=str(new.within))
         return Json(job_json(job), 202)
 
-    @router.get("/jobs", responses=example({"jobs": [_JOB]}, model=models.JobList))
+    @router.get("/jobs", responses=example({"jobs": [EXAMPLE]}, model=models.JobList))
     def all_jobs() -> Json:
         """List the jobs of this launch, the oldest first."""
         return Json({"jobs": [job_json(job) for job in jobs.all()]})
 
-    @router.get("/jobs/{job_id}", responses=example(_JOB, model=models.Job))
+    @router.get("/jobs/{job_id}", responses=example(EXAMPLE, model=models.Job))
     def job(job_id: JobId) -> Json:
         """Show one job: its state, progress, and once it has ended its summary or error."""
         return Json(job_json(jobs.get(job_id)))
@@ -111,7 +115,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         """Tell of each change of a job as a server-sent event, until it has ended or the server closes."""
         return StreamingResponse(_events(jobs, jobs.get(job_id)), media_type="text/event-stream")
 
-    @router.post("/jobs/{job_id}/cancel", responses=example(_JOB, model=models.Job))
+    @router.post("/jobs/{job_id}/cancel", responses=example(EXAMPLE, model=models.Job))
     def cancel(job_id: JobId) -> Json:
         """Stop a job after the files in hand; what it has done is kept."""
         return Json(job_json(jobs.cancel(job_id)))
@@ -125,7 +129,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
         more = write_cursor(offset + k, generation=None, about="failures") if offset + k < len(found) else ""
         return Json({"total": len(found), "failures": [asdict(f) for f in found[offset : offset + k]], "next": more})
 
-    @router.post("/failures/retry", status_code=202, responses={202: example(_JOB, model=models.Job)[200]})
+    @router.post("/failures/retry", status_code=202, responses={202: example(EXAMPLE, model=models.Job)[200]})
     def retry() -> Json:
         """Try every file again that could not be indexed, as a job."""
         return Json(job_json(jobs.submit(JobKind.RETRY)), 202)
@@ -149,9 +153,12 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
 
     @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}, model=models.ForgottenSource))
     def remove(source: SourcePath) -> Json:
-        """Forget a folder: its records go, its files stay as they are."""
+        """Forget a folder: its records go, its files stay as they are. It is watched no more."""
         if any(job.state not in ENDED for job in jobs.all()):
             raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
+        # Else it would be back with the next change in it.
+        with suppress(NotFoundError):
+            upkeep.unwatch(str(source.path))
         return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
     return router
@@ -168,8 +175,10 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "kind": job.kind,
+        "begun_by": job.begun_by,
         "state": state,
         "paths": job.paths,
+        "within": job.within,
         "metadata_only": job.metadata_only,
         "dry_run": job.dry_run,
         "everything": job.everything,
@@ -207,7 +216,7 @@ async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:
             yield ": still here\n\n"
 
 
-def _check_source(path: Any, known: set[str]) -> None:
+def check_source(path: Any, known: set[str]) -> None:
     """Raise SourceError for what is no readable folder or file; one that is known and away is offline."""
     if not isinstance(path, str) or not path or len(path) > _MOST_PATH:
         raise SourceError("is no path", item="paths", remedy="Give the whole path of a folder")

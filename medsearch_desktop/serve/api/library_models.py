@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from medsearch_desktop.doctor import Check
 from medsearch_desktop.records import EntityChange, Failure, IngestEvent, MatchCurve, ModelRole, SwitchEvent
 from medsearch_desktop.serve.api.models import WHOLE, Answer, ErrorBody
-from medsearch_desktop.serve.jobs import JobKind, JobState
+from medsearch_desktop.serve.jobs import BegunBy, JobKind, JobState
 
 # Jobs
 
@@ -20,7 +20,8 @@ class Progress(IngestEvent):
     """How far a job is.
 
     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-    in "report". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+    in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left`
+    is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
     """
 
     left: int = 0
@@ -77,13 +78,18 @@ class Job(Answer):
     """One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
 
     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
-    MatchCurve. `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again.
+    MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
+    `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they
+    are. `begun_by` is "watch" or "receive" where the server keeps the library current by itself; of these the list
+    holds the latest of each folder.
     """
 
     job_id: str
     kind: JobKind
+    begun_by: BegunBy
     state: JobState
     paths: list[str]
+    within: str
     metadata_only: bool
     dry_run: bool
     everything: bool
@@ -91,7 +97,7 @@ class Job(Answer):
     started: float
     ended: float
     progress: Progress | None
-    summary: IngestSummary | RereadSummary | MatchCurve | None
+    summary: IngestSummary | RereadSummary | MatchCurve | HealthAnswer | Repaired | None
     error: ErrorBody | None
 
 

@@ -16,7 +16,7 @@ def description() -> dict[str, Any]:
     """Return what a server answers to /api/openapi.json."""
     # Routes ask for these when a request comes, and none does.
     nothing = cast(Any, None)
-    return described_app(api_routes(nothing, nothing, nothing, nothing)).openapi()
+    return described_app(api_routes(nothing, nothing, nothing, nothing, nothing)).openapi()
 
 
 def main() -> None:

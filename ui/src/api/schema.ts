@@ -763,7 +763,7 @@ export interface paths {
         put?: never;
         /**
          * Remove
-         * @description Forget a folder: its records go, its files stay as they are.
+         * @description Forget a folder: its records go, its files stay as they are. It is watched no more.
          */
         post: operations["remove_api_sources_remove_post"];
         delete?: never;
@@ -923,7 +923,7 @@ export interface paths {
         put?: never;
         /**
          * Verify
-         * @description Hold records, files and indexes against each other; answers when that is done.
+         * @description Hold records, files and indexes against each other, as a job; its summary says what was found.
          */
         post: operations["verify_api_health_verify_post"];
         delete?: never;
@@ -943,7 +943,7 @@ export interface paths {
         put?: never;
         /**
          * Repair
-         * @description Set right what is not; labels and corrections are never touched. Answers when that is done.
+         * @description Set right what is not, as a job; labels and corrections are never touched.
          */
         post: operations["repair_api_health_repair_post"];
         delete?: never;
@@ -966,6 +966,126 @@ export interface paths {
          * @description Write a checked backup of the library to a folder of this machine, where nothing is written over.
          */
         post: operations["backup_api_health_backup_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/watched": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watched
+         * @description List the folders that the library is kept current with, and how each stands.
+         */
+        get: operations["watched_api_watched_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/watched/on": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Watch
+         * @description Keep the library current with a folder from now on, and after the next launch; go on with a paused one.
+         */
+        post: operations["watch_api_watched_on_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/watched/off": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unwatch
+         * @description Keep it current with that folder no more; its records stay. A job that is under way goes on.
+         */
+        post: operations["unwatch_api_watched_off_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/receiver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Receiver
+         * @description Say how receiving by C-STORE stands.
+         */
+        get: operations["receiver_api_receiver_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/receiver/on": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive
+         * @description Receive from now on, and after the next launch; only this machine may send unless a host is given.
+         */
+        post: operations["receive_api_receiver_on_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/receiver/off": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive No More
+         * @description Receive nothing any more; what has come is kept, and how it was listened for the next time.
+         */
+        post: operations["receive_no_more_api_receiver_off_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1032,6 +1152,12 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /**
+         * BegunBy
+         * @description Who asked for a job: somebody, or the library's owner that keeps it current.
+         * @enum {string}
+         */
+        BegunBy: "user" | "watch" | "receive";
         /**
          * Bucket
          * @description How many documents of an answer have one value of a field.
@@ -1656,15 +1782,21 @@ export interface components {
          * @description One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
          *
          *     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
-         *     MatchCurve. `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again.
+         *     MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
+         *     `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they
+         *     are. `begun_by` is "watch" or "receive" where the server keeps the library current by itself; of these the list
+         *     holds the latest of each folder.
          */
         Job: {
             /** Job Id */
             job_id: string;
             kind: components["schemas"]["JobKind"];
+            begun_by: components["schemas"]["BegunBy"];
             state: components["schemas"]["JobState"];
             /** Paths */
             paths: string[];
+            /** Within */
+            within: string;
             /** Metadata Only */
             metadata_only: boolean;
             /** Dry Run */
@@ -1679,7 +1811,7 @@ export interface components {
             ended: number;
             progress: components["schemas"]["Progress"] | null;
             /** Summary */
-            summary: components["schemas"]["IngestSummary"] | components["schemas"]["RereadSummary"] | components["schemas"]["MatchCurve"] | null;
+            summary: components["schemas"]["IngestSummary"] | components["schemas"]["RereadSummary"] | components["schemas"]["MatchCurve"] | components["schemas"]["HealthAnswer"] | components["schemas"]["Repaired"] | null;
             error: components["schemas"]["ErrorBody"] | null;
         };
         /**
@@ -1687,7 +1819,7 @@ export interface components {
          * @description What a job does.
          * @enum {string}
          */
-        JobKind: "ingest" | "retry" | "calibrate" | "reprocess";
+        JobKind: "ingest" | "retry" | "calibrate" | "reprocess" | "verify" | "repair";
         /**
          * JobList
          * @description The jobs of this launch, the oldest first.
@@ -1702,6 +1834,15 @@ export interface components {
          * @enum {string}
          */
         JobState: "waiting" | "running" | "done" | "failed" | "stopped";
+        /**
+         * Keeping
+         * @description How a watched folder, or receiving, stands.
+         *
+         *     `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` is tried again but for
+         *     what is no fault of the outside.
+         * @enum {string}
+         */
+        Keeping: "off" | "resting" | "beginning" | "watching" | "polling" | "listening" | "away" | "paused" | "failed";
         /**
          * Label
          * @description The user's own word on a study, series, image or report.
@@ -1742,6 +1883,38 @@ export interface components {
         Labels: {
             /** Labels */
             labels: components["schemas"]["LabelCount"][];
+        };
+        /**
+         * Listening
+         * @description How the receiver listens; see `medsearch receive`. Nobody named in a list admits everybody.
+         */
+        Listening: {
+            /** Ae Title */
+            ae_title: string;
+            /** Host */
+            host: string;
+            /** Port */
+            port: number;
+            /** Require Called */
+            require_called: boolean;
+            /** Allow Ae */
+            allow_ae: string[];
+            /** Allow Ip */
+            allow_ip: string[];
+            /** Associations */
+            associations: number;
+            /** Max Pdu */
+            max_pdu: number;
+            /** Idle */
+            idle: number;
+            /** Reserve Mb */
+            reserve_mb: number;
+            /** Tls Cert */
+            tls_cert: string;
+            /** Tls Key */
+            tls_key: string;
+            /** Tls Ca */
+            tls_ca: string;
         };
         /**
          * Login
@@ -2001,6 +2174,38 @@ export interface components {
             note?: string;
         };
         /**
+         * NewListening
+         * @description How to receive, by the options of `medsearch receive`; what is left out stays as it was.
+         */
+        NewListening: {
+            /** Ae Title */
+            ae_title?: string | null;
+            /** Host */
+            host?: string | null;
+            /** Port */
+            port?: number | null;
+            /** Require Called */
+            require_called?: boolean | null;
+            /** Allow Ae */
+            allow_ae?: string[] | null;
+            /** Allow Ip */
+            allow_ip?: string[] | null;
+            /** Associations */
+            associations?: number | null;
+            /** Max Pdu */
+            max_pdu?: number | null;
+            /** Idle */
+            idle?: number | null;
+            /** Reserve Mb */
+            reserve_mb?: number | null;
+            /** Tls Cert */
+            tls_cert?: string | null;
+            /** Tls Key */
+            tls_key?: string | null;
+            /** Tls Ca */
+            tls_ca?: string | null;
+        };
+        /**
          * NewSearch
          * @description A question to keep.
          */
@@ -2046,7 +2251,8 @@ export interface components {
          * @description How far a job is.
          *
          *     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-         *     in "report". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+         *     in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left`
+         *     is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
          */
         Progress: {
             /** Stage */
@@ -2104,6 +2310,48 @@ export interface components {
         Raised: {
             /** Raised */
             raised: boolean;
+        };
+        /**
+         * Receiver
+         * @description How receiving by C-STORE stands.
+         *
+         *     `state` is "listening", "off", "paused" (it receives, and takes nothing in), "resting" where the server was begun
+         *     without it, "failed" where it cannot listen because of `error`, which is tried again. `port` is the one listened at.
+         *     `waiting` files have come and are not yet taken in, `taken` says how the last were. `room` is false while the disk
+         *     has less than its reserve left, and what is sent is refused.
+         */
+        Receiver: {
+            state: components["schemas"]["Keeping"];
+            listening: components["schemas"]["Listening"];
+            /** Port */
+            port: number;
+            /** Folder */
+            folder: string;
+            counts: components["schemas"]["ReceiverCounts"];
+            /** Waiting */
+            waiting: number;
+            taken: components["schemas"]["WatchedFolder"];
+            /** Room */
+            room: boolean;
+            error: components["schemas"]["ErrorBody"] | null;
+        };
+        /**
+         * ReceiverCounts
+         * @description What has come since receiving was switched on, in instances, bytes and associations.
+         */
+        ReceiverCounts: {
+            /** Received */
+            received: number;
+            /** Duplicates */
+            duplicates: number;
+            /** Refused */
+            refused: number;
+            /** Bytes */
+            bytes: number;
+            /** Associations */
+            associations: number;
+            /** Rejected */
+            rejected: number;
         };
         /**
          * Removed
@@ -2844,6 +3092,38 @@ export interface components {
              * @default
              */
             series_uid: string;
+        };
+        /**
+         * WatchedFolder
+         * @description A folder that the library is kept current with.
+         *
+         *     `state` is "watching" by the system's events or "polling" where none come, "away" where its drive is not there,
+         *     "paused" once a job of it was stopped, "resting" where the server was begun without watching, "failed" when it is
+         *     not watched because of `error`. `job_id` is the job that takes a change in, `taken_at` when the last one had been
+         *     (Unix seconds, 0 for not yet), `counts` the files of all since the launch. `error` is what came up last and is
+         *     tried again.
+         */
+        WatchedFolder: {
+            /** Path */
+            path: string;
+            state: components["schemas"]["Keeping"];
+            /** Job Id */
+            job_id: string;
+            /** Taken At */
+            taken_at: number;
+            /** Counts */
+            counts: {
+                [key: string]: number;
+            };
+            error: components["schemas"]["ErrorBody"] | null;
+        };
+        /**
+         * WatchedFolders
+         * @description The folders that the library is kept current with, by path.
+         */
+        WatchedFolders: {
+            /** Folders */
+            folders: components["schemas"]["WatchedFolder"][];
         };
         /**
          * Written
@@ -4462,10 +4742,12 @@ export interface operations {
                      *         {
                      *           "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *           "kind": "ingest",
+                     *           "begun_by": "user",
                      *           "state": "running",
                      *           "paths": [
                      *             "/archive"
                      *           ],
+                     *           "within": "",
                      *           "metadata_only": false,
                      *           "dry_run": false,
                      *           "everything": false,
@@ -4522,10 +4804,12 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "ingest",
+                     *       "begun_by": "user",
                      *       "state": "running",
                      *       "paths": [
                      *         "/archive"
                      *       ],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4578,10 +4862,12 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "ingest",
+                     *       "begun_by": "user",
                      *       "state": "running",
                      *       "paths": [
                      *         "/archive"
                      *       ],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4665,10 +4951,12 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "ingest",
+                     *       "begun_by": "user",
                      *       "state": "running",
                      *       "paths": [
                      *         "/archive"
                      *       ],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4765,10 +5053,12 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "ingest",
+                     *       "begun_by": "user",
                      *       "state": "running",
                      *       "paths": [
                      *         "/archive"
                      *       ],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4823,8 +5113,10 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "reprocess",
+                     *       "begun_by": "user",
                      *       "state": "waiting",
                      *       "paths": [],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4866,8 +5158,10 @@ export interface operations {
                      * @example {
                      *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
                      *       "kind": "calibrate",
+                     *       "begun_by": "user",
                      *       "state": "waiting",
                      *       "paths": [],
+                     *       "within": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5284,29 +5578,36 @@ export interface operations {
         };
         responses: {
             /** @description The answer */
-            200: {
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     /**
                      * @example {
-                     *       "ok": true,
-                     *       "stopped": false,
-                     *       "seconds": 0.2,
-                     *       "checked": {
-                     *         "images": 16,
-                     *         "documents": 8,
-                     *         "files": 24
-                     *       },
-                     *       "faults": 0,
-                     *       "kinds": {},
-                     *       "listed": [],
-                     *       "recall": 1,
-                     *       "notes": []
+                     *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *       "kind": "verify",
+                     *       "begun_by": "user",
+                     *       "state": "running",
+                     *       "paths": [],
+                     *       "within": "",
+                     *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
+                     *       "created": 1774000000,
+                     *       "started": 1774000000.1,
+                     *       "ended": 0,
+                     *       "progress": {
+                     *         "stage": "files",
+                     *         "total": 24000,
+                     *         "settled": 8000,
+                     *         "left": 16000,
+                     *         "seconds": 2.5,
+                     *         "rate": 3200
+                     *       }
                      *     }
                      */
-                    "application/json": components["schemas"]["HealthAnswer"];
+                    "application/json": components["schemas"]["Job"];
                 };
             };
             /** @description What went wrong */
@@ -5334,24 +5635,46 @@ export interface operations {
         };
         responses: {
             /** @description The answer */
-            200: {
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     /**
                      * @example {
-                     *       "mended": {
-                     *         "vector-without-image": 1
+                     *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *       "kind": "repair",
+                     *       "begun_by": "user",
+                     *       "state": "done",
+                     *       "paths": [],
+                     *       "within": "",
+                     *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
+                     *       "created": 1774000000,
+                     *       "started": 1774000000.1,
+                     *       "ended": 0,
+                     *       "progress": {
+                     *         "stage": "files",
+                     *         "total": 24000,
+                     *         "settled": 8000,
+                     *         "left": 16000,
+                     *         "seconds": 2.5,
+                     *         "rate": 3200
                      *       },
-                     *       "requeued": 0,
-                     *       "rebuilt": [
-                     *         "image index"
-                     *       ],
-                     *       "seconds": 0.1
+                     *       "summary": {
+                     *         "mended": {
+                     *           "vector-without-image": 1
+                     *         },
+                     *         "requeued": 0,
+                     *         "rebuilt": [
+                     *           "image index"
+                     *         ],
+                     *         "seconds": 0.1
+                     *       }
                      *     }
                      */
-                    "application/json": components["schemas"]["Repaired"];
+                    "application/json": components["schemas"]["Job"];
                 };
             };
             /** @description What went wrong */
@@ -5396,6 +5719,358 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["BackedUp"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    watched_api_watched_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "folders": [
+                     *         {
+                     *           "path": "/archive",
+                     *           "state": "watching",
+                     *           "job_id": "",
+                     *           "taken_at": 1774000000,
+                     *           "counts": {
+                     *             "indexed": 24
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WatchedFolders"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    watch_api_watched_on_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SourcePath"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "path": "/archive",
+                     *       "state": "watching",
+                     *       "job_id": "",
+                     *       "taken_at": 1774000000,
+                     *       "counts": {
+                     *         "indexed": 24
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WatchedFolder"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    unwatch_api_watched_off_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SourcePath"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "path": "/archive",
+                     *       "state": "off",
+                     *       "job_id": "",
+                     *       "taken_at": 1774000000,
+                     *       "counts": {
+                     *         "indexed": 24
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WatchedFolder"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    receiver_api_receiver_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "state": "listening",
+                     *       "listening": {
+                     *         "ae_title": "MEDSEARCH",
+                     *         "host": "10.1.2.3",
+                     *         "port": 11112,
+                     *         "require_called": false,
+                     *         "allow_ae": [],
+                     *         "allow_ip": [
+                     *           "10.1.2.0/24"
+                     *         ],
+                     *         "associations": 16,
+                     *         "max_pdu": 131072,
+                     *         "idle": 60,
+                     *         "reserve_mb": 1024,
+                     *         "tls_cert": "",
+                     *         "tls_key": "",
+                     *         "tls_ca": ""
+                     *       },
+                     *       "port": 11112,
+                     *       "folder": "/library/received",
+                     *       "counts": {
+                     *         "received": 24,
+                     *         "duplicates": 0,
+                     *         "refused": 0,
+                     *         "bytes": 12582912,
+                     *         "associations": 2,
+                     *         "rejected": 0
+                     *       },
+                     *       "waiting": 0,
+                     *       "taken": {
+                     *         "path": "/library/received",
+                     *         "state": "listening",
+                     *         "job_id": "",
+                     *         "taken_at": 1774000000,
+                     *         "counts": {
+                     *           "indexed": 24
+                     *         }
+                     *       },
+                     *       "room": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Receiver"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    receive_api_receiver_on_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewListening"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "state": "listening",
+                     *       "listening": {
+                     *         "ae_title": "MEDSEARCH",
+                     *         "host": "10.1.2.3",
+                     *         "port": 11112,
+                     *         "require_called": false,
+                     *         "allow_ae": [],
+                     *         "allow_ip": [
+                     *           "10.1.2.0/24"
+                     *         ],
+                     *         "associations": 16,
+                     *         "max_pdu": 131072,
+                     *         "idle": 60,
+                     *         "reserve_mb": 1024,
+                     *         "tls_cert": "",
+                     *         "tls_key": "",
+                     *         "tls_ca": ""
+                     *       },
+                     *       "port": 11112,
+                     *       "folder": "/library/received",
+                     *       "counts": {
+                     *         "received": 24,
+                     *         "duplicates": 0,
+                     *         "refused": 0,
+                     *         "bytes": 12582912,
+                     *         "associations": 2,
+                     *         "rejected": 0
+                     *       },
+                     *       "waiting": 0,
+                     *       "taken": {
+                     *         "path": "/library/received",
+                     *         "state": "listening",
+                     *         "job_id": "",
+                     *         "taken_at": 1774000000,
+                     *         "counts": {
+                     *           "indexed": 24
+                     *         }
+                     *       },
+                     *       "room": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Receiver"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    receive_no_more_api_receiver_off_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "state": "off",
+                     *       "listening": {
+                     *         "ae_title": "MEDSEARCH",
+                     *         "host": "10.1.2.3",
+                     *         "port": 11112,
+                     *         "require_called": false,
+                     *         "allow_ae": [],
+                     *         "allow_ip": [
+                     *           "10.1.2.0/24"
+                     *         ],
+                     *         "associations": 16,
+                     *         "max_pdu": 131072,
+                     *         "idle": 60,
+                     *         "reserve_mb": 1024,
+                     *         "tls_cert": "",
+                     *         "tls_key": "",
+                     *         "tls_ca": ""
+                     *       },
+                     *       "port": 11112,
+                     *       "folder": "/library/received",
+                     *       "counts": {
+                     *         "received": 24,
+                     *         "duplicates": 0,
+                     *         "refused": 0,
+                     *         "bytes": 12582912,
+                     *         "associations": 2,
+                     *         "rejected": 0
+                     *       },
+                     *       "waiting": 0,
+                     *       "taken": {
+                     *         "path": "/library/received",
+                     *         "state": "listening",
+                     *         "job_id": "",
+                     *         "taken_at": 1774000000,
+                     *         "counts": {
+                     *           "indexed": 24
+                     *         }
+                     *       },
+                     *       "room": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Receiver"];
                 };
             };
             /** @description What went wrong */

@@ -8,10 +8,13 @@ import { post } from '../api/client';
 import * as ask from '../api/queries';
 import type { Job } from '../api/records';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import type { Act } from './act';
+import { Checking } from './Checking';
+import { KeepCurrent, useTakenIn } from './KeepCurrent';
+import { Receiving } from './Receiving';
 import { bytes, nameOf, standing } from './say';
+import { foldersOf, watched } from './upkeep';
 import { hasEnded, useLiveJobs } from './useJob';
-
-type Act = (path: string, body?: unknown) => Promise<void>;
 
 /** The library itself: where its studies come from, what is going on, what failed, models, codes, room. */
 export function LibraryPage() {
@@ -31,20 +34,29 @@ export function LibraryPage() {
       <h1>Library</h1>
       {error !== null && <ErrorMessage error={error} what="That did not work" />}
       <Folders act={act} />
+      <Receiving act={act} />
       <Failures act={act} />
+      <Checks act={act} />
       <Models act={act} />
       <Holdings />
     </div>
   );
 }
 
+function Checks({ act }: { act: Act }) {
+  const jobs = useQuery(ask.jobs);
+  return <Checking jobs={jobs.data ?? []} act={act} />;
+}
+
 function Folders({ act }: { act: Act }) {
   const sources = useQuery(ask.sources);
   const known = useQuery(ask.jobs);
+  const kept = useQuery(watched).data ?? [];
   const jobs = known.data ?? [];
   const [path, setPath] = useState('');
   const [removing, setRemoving] = useState('');
   useLiveJobs(jobs);
+  useTakenIn(kept);
   const busy = jobs.some((job) => !hasEnded(job));
   return (
     <section aria-labelledby="folders">
@@ -66,11 +78,12 @@ function Folders({ act }: { act: Act }) {
       </form>
       {sources.isError && <ErrorMessage error={sources.error} what="The folders are not known" />}
       <ul className="list">
-        {(sources.data ?? []).map((source) => (
+        {foldersOf(sources.data ?? [], kept).map((source) => (
           <li key={source.path}>
             <span className="path">{source.path}</span>
             <span>{source.files} files</span>
             {!source.online && <span className="offline">offline: its records are kept</span>}
+            <KeepCurrent path={source.path} folder={kept.find((each) => each.path === source.path)} act={act} />
             <span className="actions">
               <Button onPress={() => void act('/jobs', { paths: [source.path] })}>Look again</Button>
               {removing === source.path ? (
@@ -96,15 +109,21 @@ function Folders({ act }: { act: Act }) {
       </ul>
       {jobs.length > 0 && <h3>Jobs</h3>}
       <ul className="list" aria-label="Jobs">
-        {[...jobs].reverse().map((job) => (
-          <li key={job.job_id} data-state={job.state}>
-            <JobRow job={job} act={act} />
-          </li>
-        ))}
+        {jobs
+          .filter(isShown)
+          .reverse()
+          .map((job) => (
+            <li key={job.job_id} data-state={job.state}>
+              <JobRow job={job} act={act} />
+            </li>
+          ))}
       </ul>
     </section>
   );
 }
+
+/** What the server does by itself, every few seconds, is shown only while there is something to see. */
+const isShown = (job: Job): boolean => job.begun_by === 'user' || job.state !== 'done';
 
 /** What begins the same job once more. */
 const AGAIN: Record<Job['kind'], (job: Job) => Parameters<Act>> = {
@@ -112,7 +131,16 @@ const AGAIN: Record<Job['kind'], (job: Job) => Parameters<Act>> = {
   retry: () => ['/failures/retry'],
   reprocess: ({ dry_run, everything }) => ['/reports/reprocess', { dry_run, everything }],
   calibrate: () => ['/model/calibrate'],
+  verify: () => ['/health/verify', {}],
+  repair: () => ['/health/repair', {}],
 };
+/** What was stopped of that which the server began by itself, it goes on with when it is told. */
+const again = (job: Job): Parameters<Act> =>
+  job.begun_by === 'watch'
+    ? ['/watched/on', { path: job.within || job.paths[0] }]
+    : job.begun_by === 'receive'
+      ? ['/receiver/on', {}]
+      : AGAIN[job.kind](job);
 
 function JobRow({ job, act }: { job: Job; act: Act }) {
   const what = nameOf(job);
@@ -133,7 +161,7 @@ function JobRow({ job, act }: { job: Job; act: Act }) {
       <span className="standing">{standing(job)}</span>
       <span className="actions">
         {stoppable && <Button onPress={() => void act(`/jobs/${job.job_id}/cancel`)}>Pause</Button>}
-        {job.state === 'stopped' && <Button onPress={() => void act(...AGAIN[job.kind](job))}>Go on</Button>}
+        {job.state === 'stopped' && <Button onPress={() => void act(...again(job))}>Go on</Button>}
       </span>
     </>
   );
