@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +50,16 @@ from medsearch_desktop.records import (
 from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
-from medsearch_desktop.source.folder import walk_all
+from medsearch_desktop.source.folder import absolute_root, walk_all
 from medsearch_desktop.source.joining import study_hint
-from medsearch_desktop.source.known import Contents, FileTable, FileView
+from medsearch_desktop.source.known import Contents, Elsewhere, FileTable, FileView
 from medsearch_desktop.source.members import Members
 from medsearch_desktop.source.opening import exists, is_member, open_regular
 from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
+from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.thumbnails import Thumbnails
-
-_columns = attrgetter(*FileRow.__dataclass_fields__)
 
 # A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
 FILES_PER_COMMIT = 64
@@ -159,6 +157,7 @@ class Ingest:
         self,
         *,
         catalogue: Catalogue,
+        files: Files,
         intake: Intake,
         thumbnails: Thumbnails,
         config: Config,
@@ -170,6 +169,7 @@ class Ingest:
         corrections: Mapping[str, Sequence[Correction]] | None = None,
     ) -> None:
         self._catalogue = catalogue
+        self._files = files
         self._intake = intake
         self._thumbnails = thumbnails
         self._config = config
@@ -192,7 +192,9 @@ class Ingest:
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
-        table = FileTable(map(_columns, self._catalogue.files()))
+        # Of a large library only the files that are to be met are taken into the memory.
+        walked = tuple(absolute_root(root) for root in roots)
+        table = FileTable(self._files.below(walked), elsewhere=Elsewhere(walked, self._files.at, self._files.holding))
         rows = table.view(FileRow)
         changes = Changes(table.view(_known), roots=roots, scan_started_ns=began_ns)
         members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))

@@ -67,6 +67,7 @@ from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
@@ -291,6 +292,7 @@ class Library:
         model_id, held = self.model_id, self._review.corrections.holding()
         ingest = Ingest(
             catalogue=self.catalogue,
+            files=Files(self._database),
             intake=self._intake,
             thumbnails=self.thumbnails,
             config=self.config,

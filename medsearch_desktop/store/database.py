@@ -24,7 +24,7 @@ from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLo
 from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
-_BYTES_PATH = "bytes:"
+BYTES_PATH = "bytes:"
 # What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
 _NO_BAR = "SET enable_progress_bar = false"
 # What a row takes in the file, where that is much.
@@ -38,14 +38,14 @@ def stored_path(path: str) -> str:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        return _BYTES_PATH + quote_from_bytes(os.fsencode(path))
+        return BYTES_PATH + quote_from_bytes(os.fsencode(path))
     return path
 
 
 def disk_path(stored: str) -> str:
     """Return the path that `stored_path` was given."""
-    if stored.startswith(_BYTES_PATH):
-        return os.fsdecode(unquote_to_bytes(stored[len(_BYTES_PATH) :]))
+    if stored.startswith(BYTES_PATH):
+        return os.fsdecode(unquote_to_bytes(stored[len(BYTES_PATH) :]))
     return stored
 
 
