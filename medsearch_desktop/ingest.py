@@ -59,6 +59,7 @@ from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, u
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
+from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.thumbnails import Thumbnails
 
 # A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
@@ -158,6 +159,7 @@ class Ingest:
         *,
         catalogue: Catalogue,
         files: Files,
+        joins: Joins,
         intake: Intake,
         thumbnails: Thumbnails,
         config: Config,
@@ -170,6 +172,7 @@ class Ingest:
     ) -> None:
         self._catalogue = catalogue
         self._files = files
+        self._joins = joins
         self._intake = intake
         self._thumbnails = thumbnails
         self._config = config
@@ -179,7 +182,7 @@ class Ingest:
         self._reader = reader
         self._quarantine = quarantine
         self._corrections = corrections or {}
-        self._names = ReportNames(catalogue, intake.versions.report_ids())
+        self._names = ReportNames(catalogue, intake, joins)
 
     def run(
         self,
@@ -224,8 +227,7 @@ class Ingest:
         for root in () if within else run.changes.offline:
             self._intake.set_root(root, online=False)
         if run.counts["indexed"] or run.counts["updated"] or run.counts["removed"] or run.counts["failed"]:
-            link_reports(self._catalogue, self._intake)
-            self._intake.drop_empty_studies()
+            link_reports(self._catalogue, self._intake, self._joins)
         run.tell("done")
         return run.summary()
 

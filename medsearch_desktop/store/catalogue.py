@@ -122,15 +122,6 @@ class Catalogue:
         )
         return [(report_id, disk_path(path), disk_path(root), *rest) for report_id, path, root, *rest in rows]
 
-    def study_places(self) -> Iterator[tuple[str, str, str, str, str, str]]:
-        """Yield (study_uid, accession_number, study_id, patient_id, path of an image, date), one row an image."""
-        for rows in self._database.read_chunks(
-            "SELECT s.study_uid, accession_number, study_id, patient_id, path, coalesce(study_date::VARCHAR, '')"
-            " FROM studies s JOIN images i USING (study_uid) ORDER BY ALL"
-        ):
-            for *identifiers, path, day in rows:
-                yield (*identifiers, disk_path(path), day)
-
     def image(self, image_id: str) -> ImageRow | None:
         """Return the image of that identifier, or None."""
         rows = self._images("image_id = $id", id=image_id)
