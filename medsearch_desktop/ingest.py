@@ -62,8 +62,8 @@ from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, 
 from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.thumbnails import Thumbnails
 
-# A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
-FILES_PER_COMMIT = 64
+# A commit waits for the disk and takes as long as the records of 300 images; this many files or seconds share one.
+FILES_PER_COMMIT = 256
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
 REPORTS_READ_AT_ONCE = 64

@@ -29,7 +29,7 @@ _ROWS_AT_ONCE = 8192
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """The files that are not at or below `roots`, which a table leaves out; both look-ups are for any thread.
+    """The files that are not at or below `roots`, which a table may leave out; both look-ups are for any thread.
 
     `at(path)` returns the row of a path or None, `holding(sha256)` the rows of a content, in any order; both may return
     rows that lie below the roots, too.
@@ -126,17 +126,17 @@ class FileTable:
         heads, by_digest = self._by_content()
         head = np.frombuffer(wanted[:8], ">u8")[0]
         first = int(np.searchsorted(heads, head, "left"))
-        found = []
+        found: dict[str, Row] = {}
         for place in range(first, len(self)):
             row = int(by_digest[place])
             if heads[place] != head:
                 break
             if not self._empty[row] and self._digests[row * _DIGEST : (row + 1) * _DIGEST] == wanted:
-                found.append(self.row(row))
+                found[self.path(row)] = self.row(row)
         if (elsewhere := self._elsewhere) is not None:
-            found += [row for row in elsewhere.holding(sha256) if elsewhere.is_of(row[0])]
-            found.sort()
-        return found
+            others = (each for each in elsewhere.holding(sha256) if elsewhere.is_of(each[0]))
+            found = {each[0]: each for each in others} | found
+        return [found[path] for path in sorted(found)]
 
     def outside(self, path: str) -> Row | None:
         """Return the row of a path that the table leaves out, None where there is none elsewhere either."""

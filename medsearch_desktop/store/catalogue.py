@@ -193,9 +193,8 @@ class Catalogue:
 
     def documents(self, doc_nos: NDArray[np.int64] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every document, or those of `doc_nos` that exist, as the full-text index takes them."""
-        wanted = "" if doc_nos is None else " WHERE doc_no IN (SELECT no FROM numbers)"
         sizes = self._database.read_arrays(
-            f"WITH k AS MATERIALIZED (SELECT doc_no, report_no FROM document_keys{wanted}),"
+            f"WITH k AS MATERIALIZED ({'FROM document_keys' if doc_nos is None else _KEYS}),"
             " en AS (SELECT report_no, count(*) AS entities FROM entities SEMI JOIN k USING (report_no) GROUP BY ALL)"
             " SELECT doc_no, coalesce(length(text), 0) AS characters, coalesce(entities, 0) AS entities"
             " FROM k LEFT JOIN reports USING (report_no) LEFT JOIN en USING (report_no) ORDER BY doc_no",
@@ -270,8 +269,17 @@ def _file(row: tuple[Any, ...]) -> FileRow:
 
 # An entity takes some 9 kB on its way into a document.
 _DOCUMENTS_AT_ONCE, _CHARACTERS_AT_ONCE, _ENTITIES_AT_ONCE = 4096, 1 << 24, 20_000
+# Those of the view `document_keys` that `numbers` names: asked of the view it looks at every report and study.
+_KEYS = """
+SELECT report_no * 2 AS doc_no, report_no, report_id, study_uid FROM reports
+WHERE report_no IN (SELECT no // 2 FROM numbers WHERE no % 2 = 0)
+UNION ALL
+SELECT study_no * 2 + 1, NULL, NULL, study_uid FROM studies
+WHERE study_no IN (SELECT no // 2 FROM numbers WHERE no % 2 = 1)
+AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.study_uid = studies.study_uid)
+"""
 _DOCUMENTS = f"""
-WITH k AS MATERIALIZED (SELECT * FROM document_keys WHERE doc_no IN (SELECT no FROM numbers)),
+WITH k AS MATERIALIZED ({_KEYS}),
 im AS (
     SELECT study_uid, count(*) AS image_count, list(DISTINCT view_position) AS view_positions,
            list(image_id ORDER BY image_no) AS image_ids

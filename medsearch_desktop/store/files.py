@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
-from urllib.parse import quote_from_bytes
 
 import numpy as np
 
@@ -95,18 +94,17 @@ def _at_or_below(roots: Sequence[str]) -> tuple[str, dict[str, str]]:
     wanted = set(roots)
     while len(wanted) > _MOST_STARTS:
         wanted = {os.path.dirname(root) for root in wanted}  # noqa: PTH120 - paths stay strings
-    parts, parameters = [], dict[str, str]()
+    # Of a name that is not UTF-8 the whole path is spelt otherwise: these few are taken wherever they lie.
+    parts, parameters = [f"starts_with(path, '{BYTES_PATH}')"], dict[str, str]()
     for number, root in enumerate(sorted(wanted)):
-        below = os.path.join(root, "")  # noqa: PTH118
-        # Of a name that is not UTF-8 the whole path is spelt otherwise.
-        encoded = BYTES_PATH + quote_from_bytes(os.fsencode(below))
-        for name, value in (("at", stored_path(root)), ("below", stored_path(below)), ("encoded", encoded)):
-            parameters[f"{name}{number}"] = value
-        parts.append(f"path = $at{number} OR starts_with(path, $below{number}) OR starts_with(path, $encoded{number})")
-    return " OR ".join(parts) or "false", parameters
+        parameters |= {f"at{number}": stored_path(root), f"below{number}": stored_path(os.path.join(root, ""))}  # noqa: PTH118
+        parts.append(f"starts_with(path, $below{number})")
+    # One by one and not as a list: in an alternative a list is joined, and then every path is made ready for that.
+    places = ", ".join(f"$at{number}" for number in range(len(wanted)))
+    return " OR ".join([*parts, *([f"path IN ({places})"] if places else [])]), parameters
 
 
 def _translated(row: tuple[Any, ...]) -> FileColumns:
-    path, root, *rest, held_by = row
-    found: Any = (disk_path(path), disk_path(root), *rest, disk_path(held_by))
-    return found
+    path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by = row
+    places = disk_path(path), disk_path(root)
+    return *places, size, mtime_ns, sha256, kind, state, checked_ns, disk_path(held_by)
