@@ -78,12 +78,11 @@ class ReportNames:
 
     def _meet(self, path: str) -> None:
         """Learn what the reports in a file are called, once: what was said of them since holds."""
-        if path in self._met:
-            return
-        self._met.add(path)
-        if self._may_look_up():
-            for position, report_id in self._joins.report_ids_in(path).items():
-                self._keep(path, position, report_id)
+        if path not in self._met:
+            if self._may_look_up():
+                for position, report_id in self._joins.report_ids_in(path).items():
+                    self._keep(path, position, report_id)
+            self._met.add(path)
 
     def _may_look_up(self) -> bool:
         """Whether one more name may be looked up by itself; when there were too many all are there from then on."""
