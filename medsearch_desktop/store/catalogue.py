@@ -71,8 +71,12 @@ class Catalogue:
     def orphans(self) -> list[FileRow]:
         """Return the duplicates of which the file that had the records is no more, by path."""
         rows = self._read(
-            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (SELECT path FROM images"
-            " UNION SELECT path FROM reports UNION SELECT path FROM report_versions) ORDER BY path"
+            "WITH held AS MATERIALIZED (SELECT DISTINCT held_by FROM files WHERE state = 'duplicate'),"
+            " there AS (SELECT path FROM images WHERE path IN (FROM held)"
+            " UNION SELECT path FROM reports WHERE path IN (FROM held)"
+            " UNION SELECT path FROM report_versions WHERE path IN (FROM held))"
+            f" SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (FROM there)"
+            " ORDER BY path"
         )
         return [_file(row) for row in rows]
 
