@@ -110,10 +110,11 @@ def link_reports(catalogue: Catalogue, intake: Intake, joins: Joins) -> int:
 
     Runs over all reports without a study, so images may come before or after their report.
     """
-    unlinked = catalogue.unlinked_reports()
     links: list[tuple[str, str | None, LinkRule | None]] = []
-    for start in range(0, len(unlinked), _JOINED_AT_ONCE):
-        keys = {report_id: _keys(*rest) for report_id, *rest in unlinked[start : start + _JOINED_AT_ONCE]}
+    after = ""
+    while unlinked := catalogue.unlinked_reports(after=after, limit=_JOINED_AT_ONCE):
+        after = unlinked[-1][0]
+        keys = {report_id: _keys(*rest) for report_id, *rest in unlinked}
         wanted = sought(keys.values())
         places = joins.study_places(**asdict(wanted), separators=NAME_SEPARATORS)
         directory = StudyDirectory((ImageRow(*place) for place in places), joins.reports_in(wanted.folders))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medsearch_desktop.filing import ReportNames
+from medsearch_desktop import filing
+from medsearch_desktop.filing import ReportNames, link_reports
 from medsearch_desktop.records import Report
 from medsearch_desktop.source.joining import ImageRow, ReportKeys, StudyDirectory, message_keys, report_keys
 from medsearch_desktop.source.seeking import NAME_SEPARATORS, sought
@@ -50,6 +51,7 @@ TEXTS = [
     "FINDINGS: clear.",
     "Accession: A123",
     "Accession No. STRASSE1",
+    "Accession: B456",
     "Study UID: 1.2.3.4.2",
     "Study ID: 50414267",
     "MRN: müller7  Study ID: 1",
@@ -88,11 +90,11 @@ def fill(database: Database, rng: random.Random, images: int) -> list[ImageRow]:
     return rows
 
 
-def put_report(database: Database, no: int, path: str, report_id: str) -> None:
+def put_report(database: Database, no: int, path: str, report_id: str, text: str = "") -> None:
     database.write(
         "INSERT INTO reports (report_no, report_id, path, encoding, text, sections, pipeline_version)"
-        " VALUES ($no, $id, $path, 'utf-8', '', [], '')",
-        {"no": no, "id": report_id, "path": stored_path(path)},
+        " VALUES ($no, $id, $path, 'utf-8', $text, [], '')",
+        {"no": no, "id": report_id, "path": stored_path(path), "text": text},
     )
 
 
@@ -142,6 +144,26 @@ def test_what_cannot_matter_is_left_out(database: Database) -> None:
         wanted = sought([report_keys(path, "/texts", text)])
         places = Joins(database).study_places(**asdict(wanted), separators=NAME_SEPARATORS)
         assert [place[4] for place in places] == expected
+
+
+def test_reports_are_joined_some_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filing, "_JOINED_AT_ONCE", 2)
+    expected = {}
+    for no in range(5):
+        uid, path = f"1.2.3.4.{no}", f"/texts/{no}.txt"
+        database.write(
+            "INSERT INTO studies VALUES ($no, $uid, '', '', NULL, 'A' || $no, '', NULL, '')", {"no": no, "uid": uid}
+        )
+        database.write(_IMAGE, {"no": no, "uid": uid, "path": f"/data/{no}.dcm"})
+        database.write(
+            "INSERT INTO files VALUES ($path, '/texts', 1, 1, '', 'report', 'indexed', 1, '')", {"path": path}
+        )
+        # The third says nothing that leads anywhere.
+        put_report(database, no, path, f"r{no}", "FINDINGS: clear." if no == 2 else f"Accession: A{no}")
+        expected[f"r{no}"] = None if no == 2 else uid
+    assert link_reports(Catalogue(database), Intake(database), Joins(database)) == 4
+    assert dict(database.read("SELECT report_id, study_uid FROM reports")) == expected
+    assert link_reports(Catalogue(database), Intake(database), Joins(database)) == 0
 
 
 @pytest.mark.parametrize("many", [False, True])

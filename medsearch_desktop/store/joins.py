@@ -63,7 +63,7 @@ class Joins:
         which one of the three nearest folders is among `folders`, the nearest has a name among `study_folders`,
         or the file's name up to the first of `separators` is among `names`. Others may be among them.
         """
-        # An empty list of parameters has no type, and an alternative that nothing answers to would cost its share.
+        # An alternative that nothing answers to would cost its share all the same.
         by_study = [
             f"{what} IN (SELECT unnest(${name}))"
             for what, name, values in (
