@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from medsearch_desktop.records import LinkRule, Report
 from medsearch_desktop.source.joining import ImageRow, ReportKeys, StudyDirectory, message_keys, report_keys
+from medsearch_desktop.source.seeking import NAME_SEPARATORS, sought
 from medsearch_desktop.statements import Statement
 from medsearch_desktop.store.catalogue import Catalogue
 from medsearch_desktop.store.intake import Intake
+from medsearch_desktop.store.joins import Joins
 
 _MOST_CHARACTERS = 100
+# Beyond these all names of a library are had at once: 1 s for 250,000 reports, where one look-up takes 2 ms.
+_MOST_LOOKUPS = 64
+# Reports that are joined at once: what of a large library bears on them has to fit into the memory.
+_JOINED_AT_ONCE = 20_000
 
 
 class ReportNames:
     """The identifiers of a library's reports, by file and place in it; a new report gets one that no other has.
 
-    `withdrawn` are identifiers that are taken, though no report is searched under them.
+    Those of reports that are withdrawn are taken, though none is searched under them.
     """
 
-    def __init__(self, catalogue: Catalogue, withdrawn: Iterable[str]) -> None:
+    def __init__(self, catalogue: Catalogue, intake: Intake, joins: Joins) -> None:
+        self._catalogue = catalogue
+        self._intake = intake
+        self._joins = joins
         self._first: dict[str, str] = {}
         # Only files of many reports have these.
         self._further: dict[str, dict[int, str]] = {}
-        for (path, position), report_id in catalogue.report_places().items():
-            self._keep(path, position, report_id)
-        self._taken = {*self._first.values(), *(name for each in self._further.values() for name in each.values())}
-        self._taken.update(withdrawn)
+        self._taken: set[str] = set()
+        # What was looked up; once all was, nothing is any more.
+        self._met: set[str] = set()
+        self._lookups = 0
 
     def name(self, report: Report, path: str) -> str:
         """Return the identifier of a report in the file at `path`: what it has, else its number or the file's name.
@@ -38,13 +47,14 @@ class ReportNames:
         stated = report.stated
         position = stated.position if stated else 0
         if stated is None or not stated.names:
+            self._meet(path)
             known = self._further.get(path, {}).get(position) if position else self._first.get(path)
             if known is not None:
                 return known
         stem = Path(path).stem.encode("utf-8", "replace").decode("utf-8")
         wanted = _plain(stated.number) if stated else ""
         wanted = wanted or (f"{stem}-{position + 1}" if position else stem)
-        if wanted in self._taken:
+        if self._is_taken(wanted):
             apart = stated.names[0] if stated and stated.names else f"{path}\0{position}" if position else path
             wanted = f"{wanted}-{hashlib.sha256(apart.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
         self._taken.add(wanted)
@@ -54,10 +64,39 @@ class ReportNames:
 
     def move(self, old: str, new: str) -> None:
         """Give the reports in one file to another that has the same content."""
+        self._meet(old)
+        self._meet(new)
         if (report_id := self._first.pop(old, None)) is not None:
             self._first[new] = report_id
         if (further := self._further.pop(old, None)) is not None:
             self._further[new] = further
+
+    def _is_taken(self, report_id: str) -> bool:
+        if report_id in self._taken:
+            return True
+        return self._may_look_up() and self._joins.is_report_id(report_id)
+
+    def _meet(self, path: str) -> None:
+        """Learn what the reports in a file are called, once: what was said of them since holds."""
+        if path not in self._met:
+            if self._may_look_up():
+                for position, report_id in self._joins.report_ids_in(path).items():
+                    self._keep(path, position, report_id)
+            self._met.add(path)
+
+    def _may_look_up(self) -> bool:
+        """Whether one more name may be looked up by itself; when there were too many all are there from then on."""
+        if self._lookups > _MOST_LOOKUPS:
+            return False
+        self._lookups += 1
+        if self._lookups <= _MOST_LOOKUPS:
+            return True
+        for (path, position), report_id in self._catalogue.report_places().items():
+            self._taken.add(report_id)
+            if path not in self._met:
+                self._keep(path, position, report_id)
+        self._taken.update(self._intake.versions.report_ids())
+        return False
 
     def _keep(self, path: str, position: int, report_id: str) -> None:
         if position:
@@ -66,21 +105,22 @@ class ReportNames:
             self._first[path] = report_id
 
 
-def link_reports(catalogue: Catalogue, intake: Intake) -> int:
+def link_reports(catalogue: Catalogue, intake: Intake, joins: Joins) -> int:
     """Join every report that has no study yet to the one it belongs to; return how many were joined.
 
     Runs over all reports without a study, so images may come before or after their report.
     """
-    unlinked = catalogue.unlinked_reports()
-    if not unlinked:
-        return 0
-    images = (ImageRow(*row) for row in catalogue.study_places())
-    directory = StudyDirectory(images, (path for path, _ in catalogue.report_places()))
     links: list[tuple[str, str | None, LinkRule | None]] = []
-    for report_id, path, root, head, stated in unlinked:
-        found = directory.find(_keys(path, root, head, stated))
-        if found is not None:
-            links.append((report_id, *found))
+    after = ""
+    while unlinked := catalogue.unlinked_reports(after=after, limit=_JOINED_AT_ONCE):
+        after = unlinked[-1][0]
+        keys = {report_id: _keys(*rest) for report_id, *rest in unlinked}
+        wanted = sought(keys.values())
+        places = joins.study_places(**asdict(wanted), separators=NAME_SEPARATORS)
+        directory = StudyDirectory((ImageRow(*place) for place in places), joins.reports_in(wanted.folders))
+        for report_id, each in keys.items():
+            if (found := directory.find(each)) is not None:
+                links.append((report_id, *found))
     intake.link_reports(links)
     return len(links)
 

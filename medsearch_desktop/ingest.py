@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +50,20 @@ from medsearch_desktop.records import (
 from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
-from medsearch_desktop.source.folder import walk_all
+from medsearch_desktop.source.folder import absolute_root, walk_all
 from medsearch_desktop.source.joining import study_hint
-from medsearch_desktop.source.known import Contents, FileTable, FileView
+from medsearch_desktop.source.known import Contents, Elsewhere, FileTable, FileView
 from medsearch_desktop.source.members import Members
 from medsearch_desktop.source.opening import exists, is_member, open_regular
 from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, unreadable
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
+from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
+from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.thumbnails import Thumbnails
 
-_columns = attrgetter(*FileRow.__dataclass_fields__)
-
-# A commit waits for the disk; this many files or seconds share one. Headers alone come far faster.
-FILES_PER_COMMIT = 64
+# A commit waits for the disk and takes as long as the records of 300 images; this many files or seconds share one.
+FILES_PER_COMMIT = 256
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
 REPORTS_READ_AT_ONCE = 64
@@ -161,6 +160,8 @@ class Ingest:
         self,
         *,
         catalogue: Catalogue,
+        files: Files,
+        joins: Joins,
         intake: Intake,
         thumbnails: Thumbnails,
         config: Config,
@@ -172,6 +173,8 @@ class Ingest:
         corrections: Mapping[str, Sequence[Correction]] | None = None,
     ) -> None:
         self._catalogue = catalogue
+        self._files = files
+        self._joins = joins
         self._intake = intake
         self._thumbnails = thumbnails
         self._config = config
@@ -181,7 +184,7 @@ class Ingest:
         self._reader = reader
         self._quarantine = quarantine
         self._corrections = corrections or {}
-        self._names = ReportNames(catalogue, intake.versions.report_ids())
+        self._names = ReportNames(catalogue, intake, joins)
 
     def run(
         self,
@@ -194,7 +197,9 @@ class Ingest:
     ) -> IngestSummary:
         """Ingest `roots`; see `Library.ingest`. Once `stop` is set, what is in hand is written and the rest left."""
         began_ns = time.time_ns()
-        table = FileTable(map(_columns, self._catalogue.files()))
+        # Of a large library only the files that are to be met are taken into the memory.
+        walked = tuple(absolute_root(root) for root in roots)
+        table = FileTable(self._files.below(walked), elsewhere=Elsewhere(walked, self._files.at, self._files.holding))
         rows = table.view(FileRow)
         changes = Changes(table.view(_known), roots=roots, scan_started_ns=began_ns)
         members = Members(changes, reopen=frozenset() if metadata_only else frozenset({METADATA}))
@@ -224,8 +229,7 @@ class Ingest:
         for root in () if within else run.changes.offline:
             self._intake.set_root(root, online=False)
         if run.counts["indexed"] or run.counts["updated"] or run.counts["removed"] or run.counts["failed"]:
-            link_reports(self._catalogue, self._intake)
-            self._intake.drop_empty_studies()
+            link_reports(self._catalogue, self._intake, self._joins)
         run.tell("done")
         return run.summary()
 

@@ -67,8 +67,10 @@ from medsearch_desktop.statements import StoredVersion
 from medsearch_desktop.store.cards import Card
 from medsearch_desktop.store.catalogue import Catalogue, ImageRow, Totals
 from medsearch_desktop.store.database import Database
+from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
+from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
 from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.reports import StoredReport
@@ -119,6 +121,7 @@ class Library:
         try:
             self.catalogue = Catalogue(self._database)
             self._intake = Intake(self._database)
+            self._joins = Joins(self._database)
             self._studies = Studies(self._database)
             self.holdings = Holdings(self.path, self._database, self.catalogue, max_pixels=config.max_pixels)
             self.lists = Lists(self._database, self.catalogue, self.holdings)
@@ -298,6 +301,8 @@ class Library:
         model_id, held = self.model_id, self._review.corrections.holding()
         ingest = Ingest(
             catalogue=self.catalogue,
+            files=Files(self._database),
+            joins=self._joins,
             intake=self._intake,
             thumbnails=self.thumbnails,
             config=self.config,
@@ -427,7 +432,7 @@ class Library:
             self.volumes.average(self.model_id)
             # Where the file of a report's latest version went, an earlier one is searched again.
             self._review.read_new(threading.Event())
-            link_reports(self.catalogue, self._intake)
+            link_reports(self.catalogue, self._intake, self._joins)
             self.refresh()
         return len(gone)
 

@@ -94,9 +94,9 @@ class Removal:
 class Changes:
     """The comparison of one scan with what was known, file by file; for one thread.
 
-    `known` is all that is known, by path, also outside the roots: copies are told from it. It is
-    read, not changed. `online` are the roots to walk; `offline` those that are away, and after
-    `finish` also roots of earlier scans that are away within the roots walked.
+    `known` is all that is known, by path, also outside the roots: copies are told from it. It is read, not changed. A
+    `FileView` may look up what lies outside the roots elsewhere. `online` are the roots to walk; `offline` those that
+    are away, and after `finish` also roots of earlier scans that are away within the roots walked.
 
     A root is away when it cannot be listed, or when it has no entries although files were known
     below it: so an unmounted drive leaves its mount point. `emptied_roots=True` says that an empty
@@ -218,8 +218,8 @@ class Changes:
         below_online: dict[str, bool] = {}
         there: dict[str, bool] = {}
         gone = []
-        for path in self._paths:
-            if path in self._met or path in self._given_away:
+        for path in self._met.missing():
+            if path in self._given_away:
                 continue
             folder = os.path.dirname(path)
             if folder not in below_online:

@@ -49,7 +49,7 @@ _REPORT_WORDS = re.compile(r"(?:[ _.\-]+(?:report|rpt|rep|text|txt|findings|fina
 _STUDY_FOLDER = re.compile(r"s(\d{6,})", re.IGNORECASE)
 _PATIENT_FOLDER = re.compile(r"p(\d{6,})", re.IGNORECASE)
 # Names that every scanner and export gives; they say something within one folder only.
-_COUNTED_NAME = re.compile(
+COUNTED_NAME = re.compile(
     r"(?:im|img|image|i|slice|file|dicom|dcm|scan|frame|series|se|st|study|pa|ap|lat|report|rpt)?[-_ .]*\d{0,8}",
     re.IGNORECASE,
 )
@@ -171,7 +171,7 @@ class StudyDirectory:
         for path in reports:
             folder, base = os.path.split(path)
             self._reports_in[folder] = self._reports_in.get(folder, 0) + 1
-            wanted.update(_report_stems(_stem(base)))
+            wanted.update(report_stems(_stem(base)))
         seen: set[tuple[str, ...]] = set()
         for row in rows:
             folder, base = os.path.split(row.path)
@@ -213,19 +213,19 @@ class StudyDirectory:
 
     def _add(self, row: ImageRow, folder: str) -> None:
         uid = row.study_uid
-        accession = _plain(row.accession_number)
+        accession = folded(row.accession_number)
         known = self._accessions.setdefault(uid, set())
         if accession:
             known.add(accession)
             _enter(self._by_accession, accession, uid)
-        study_id, patients = _study_id(row.study_id), {_patient_id(row.patient_id)}
+        study_id, patients = study_key(row.study_id), {patient_key(row.patient_id)}
         above, name = os.path.split(folder)
         match = _STUDY_FOLDER.fullmatch(name)
         if match:
             study_id = study_id or match[1]
-            patients.add(_patient_id(os.path.basename(above)))
+            patients.add(patient_key(os.path.basename(above)))
         if row.study_date and row.patient_id.strip(" \0"):
-            _enter(self._by_patient_and_date, (_patient_id(row.patient_id), row.study_date), uid)
+            _enter(self._by_patient_and_date, (patient_key(row.patient_id), row.study_date), uid)
         if study_id:
             _enter(self._by_study_id, study_id, uid)
             for patient in patients - {""}:
@@ -241,23 +241,23 @@ class StudyDirectory:
         if keys.stated.study_uids and study_uid not in keys.stated.study_uids and not study_uid.startswith("2.25."):
             return True
         accessions = self._accessions.get(study_uid, set())
-        stated = {_plain(number) for number in keys.stated.accession_numbers}
+        stated = {folded(number) for number in keys.stated.accession_numbers}
         return bool(stated and accessions) and stated.isdisjoint(accessions)
 
     def _accession(self, keys: ReportKeys) -> str:
         stated = [
-            self._by_accession[_plain(n)] for n in keys.stated.accession_numbers if _plain(n) in self._by_accession
+            self._by_accession[folded(n)] for n in keys.stated.accession_numbers if folded(n) in self._by_accession
         ]
         if stated:
             return stated[0] if len(set(stated)) == 1 else ""
-        named = (self._by_accession[_plain(n)] for n in keys.named.accession_numbers if _plain(n) in self._by_accession)
+        named = (self._by_accession[folded(n)] for n in keys.named.accession_numbers if folded(n) in self._by_accession)
         # Of what the names suggest the nearest counts: the report's own before that of its folders.
         found = next(named, "")
         return "" if not found or self._contradicts(keys, found) else found
 
     def _study_id(self, keys: ReportKeys) -> str:
         for study_ids in (keys.stated.study_ids, keys.named.study_ids):
-            found = {self._study_of_id(_study_id(study_id), keys) for study_id in study_ids} - {""}
+            found = {self._study_of_id(study_key(study_id), keys) for study_id in study_ids} - {""}
             if len(found) == 1:
                 study_uid = found.pop()
                 if not self._contradicts(keys, study_uid):
@@ -266,7 +266,7 @@ class StudyDirectory:
 
     def _study_of_id(self, study_id: str, keys: ReportKeys) -> str:
         for patient in keys.patient_ids:
-            found = self._by_patient_and_id.get((_patient_id(patient), study_id), "")
+            found = self._by_patient_and_id.get((patient_key(patient), study_id), "")
             if found:
                 return found
         found = self._by_folder_and_id.get((keys.folder, study_id), "")
@@ -277,7 +277,7 @@ class StudyDirectory:
     def _patient_and_date(self, keys: ReportKeys) -> str:
         if not keys.study_date:
             return ""
-        found = {self._by_patient_and_date.get((_patient_id(each), keys.study_date), "") for each in keys.patient_ids}
+        found = {self._by_patient_and_date.get((patient_key(each), keys.study_date), "") for each in keys.patient_ids}
         found.discard("")
         return min(found) if len(found) == 1 and not self._contradicts(keys, min(found)) else ""
 
@@ -295,9 +295,9 @@ class StudyDirectory:
     def _file_name(self, keys: ReportKeys) -> str:
         if not keys.stem:
             return ""
-        for stem in _report_stems(keys.stem):
+        for stem in report_stems(keys.stem):
             found = self._by_folder_and_stem.get((keys.folder, stem))
-            if found is None and not _COUNTED_NAME.fullmatch(stem):
+            if found is None and not COUNTED_NAME.fullmatch(stem):
                 found = self._by_stem.get(stem)
             if found is not None:
                 return "" if not found or self._contradicts(keys, found) else found
@@ -314,7 +314,7 @@ def _stem(base: str) -> str:
     return base if suffix[1:].isdigit() else stem
 
 
-def _report_stems(stem: str) -> list[str]:
+def report_stems(stem: str) -> list[str]:
     return list(_distinct([stem.casefold(), _REPORT_WORDS.sub("", stem).casefold()]))
 
 
@@ -355,8 +355,8 @@ def _is_telling(part: str) -> bool:
 
 def _is_study_id(part: str) -> bool:
     """Whether a part of a name may be a StudyID: a long number, or any behind an s."""
-    digits = _study_id(part)
-    return digits.isdigit() and (len(digits) >= _UNIQUE_STUDY_ID or digits != _plain(part))
+    digits = study_key(part)
+    return digits.isdigit() and (len(digits) >= _UNIQUE_STUDY_ID or digits != folded(part))
 
 
 def _suggested(name: str) -> Identifiers:
@@ -393,17 +393,17 @@ def _has_digit(text: str) -> bool:
     return any(character.isdigit() for character in text)
 
 
-def _plain(identifier: str) -> str:
+def folded(identifier: str) -> str:
     return identifier.strip(" \0").casefold()
 
 
-def _study_id(identifier: str) -> str:
-    plain = _plain(identifier)
+def study_key(identifier: str) -> str:
+    plain = folded(identifier)
     return plain[1:] if plain[:1] == "s" and plain[1:].isdigit() else plain
 
 
-def _patient_id(identifier: str) -> str:
-    plain = _plain(identifier)
+def patient_key(identifier: str) -> str:
+    plain = folded(identifier)
     match = _PATIENT_FOLDER.fullmatch(plain)
     return match[1] if match else plain
 

@@ -1,14 +1,18 @@
 """All known files in columns: some 200 bytes a file where objects in a dict take 1,400.
 
-Rows lie in the order of their paths and are found by halving; a record is made when it is asked for.
+Rows lie in the order of their paths and are found by halving; a record is made when it is asked for. A table may
+hold the files of some folders only, and look up the others where they are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -18,15 +22,45 @@ Record = TypeVar("Record")
 # path, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by
 Row = tuple[str, str, int, int, str, str, str, int, str]
 _DIGEST = 32
+_NO_DIGEST = "0" * 2 * _DIGEST
+# Rows that are put into columns at once: a Python statement a row would cost four times as much.
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The files that are not at or below `roots`, which a table may leave out; both look-ups are for any thread.
+
+    `at(path)` returns the row of a path or None, `holding(sha256)` the rows of a content, in any order; both may return
+    rows that lie below the roots, too.
+    """
+
+    roots: tuple[str, ...]
+    at: Callable[[str], Row | None]
+    holding: Callable[[str], Iterable[Row]]
+    _starts: tuple[str, ...] = field(init=False)
+    _roots: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_starts", tuple(os.path.join(root, "") for root in self.roots))  # noqa: PTH118
+        object.__setattr__(self, "_roots", frozenset(self.roots))
+
+    def is_of(self, path: str) -> bool:
+        """Whether a path is none of those that the table holds."""
+        return path not in self._roots and not path.startswith(self._starts)
 
 
 class FileTable:
     """The files of a library as `rows` give them, once each; read, never changed.
 
     Columns of a row: path, root, size in bytes, mtime_ns, sha256 (may be empty), kind, state, checked_ns, held_by.
+    `elsewhere` is where files are looked up that `rows` leave out.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], *, elsewhere: Elsewhere | None = None) -> None:
+        self._elsewhere = elsewhere
+        # What was found there; what is looked up once is mostly asked for again.
+        self._found: dict[str, Row | None] = {}
         self._numbers = [array("q") for _ in range(3)]
         self._words: dict[str, int] = {}
         self._word_columns = [array("I") for _ in range(4)]
@@ -36,21 +70,19 @@ class FileTable:
         self._empty = bytearray()
         self._text = bytearray()
         self._ends = array("Q", [0])
-        last, in_order = b"", True
-        for row in rows:
-            name = _encoded(row[0])
-            in_order = in_order and (not self._empty or last < name)
-            last = name
-            self._append(name, row)
+        last, in_order = "", True
+        source = iter(rows)
+        while block := list(islice(source, _ROWS_AT_ONCE)):
+            paths = [row[0] for row in block]
+            # Characters are in the order of the bytes below.
+            in_order = in_order and (not len(self) or last < paths[0]) and all(a < b for a, b in pairwise(paths))
+            last = paths[-1]
+            self._append(paths, block)
         if not in_order:
             order = sorted(range(len(self)), key=self._name)
             self._reorder(order)
-        names = list(self._words)
-        self._names = names
-        # Rows by their digest, to be found by halving, too.
-        heads = np.frombuffer(self._digests, ">u8").reshape(-1, _DIGEST // 8)[:, 0] if self._empty else np.empty(0)
-        self._by_digest = np.argsort(heads, kind="stable").astype(np.uint32)
-        self._heads = heads[self._by_digest]
+        self._names = list(self._words)
+        self._contents: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
         self._latest = ("", -1)
 
     def __len__(self) -> int:
@@ -86,39 +118,80 @@ class FileTable:
         root, kind, state, held_by = (self._names[column[row]] for column in self._word_columns)
         return self.path(row), root, size, mtime_ns, self._digest(row), kind, state, checked_ns, held_by
 
-    def holders(self, sha256: str) -> list[int]:
-        """Return the rows of a content, in the order of their paths; none of "" ."""
+    def holders(self, sha256: str) -> list[Row]:
+        """Return the rows of a content, here and elsewhere, in the order of their paths; none of "" ."""
         if not sha256:
             return []
         wanted, _ = _packed(sha256)
+        heads, by_digest = self._by_content()
         head = np.frombuffer(wanted[:8], ">u8")[0]
-        first = int(np.searchsorted(self._heads, head, "left"))
-        found = []
+        first = int(np.searchsorted(heads, head, "left"))
+        found: dict[str, Row] = {}
         for place in range(first, len(self)):
-            row = int(self._by_digest[place])
-            if self._heads[place] != head:
+            row = int(by_digest[place])
+            if heads[place] != head:
                 break
             if not self._empty[row] and self._digests[row * _DIGEST : (row + 1) * _DIGEST] == wanted:
-                found.append(row)
-        return found
+                found[self.path(row)] = self.row(row)
+        if (elsewhere := self._elsewhere) is not None:
+            others = (each for each in elsewhere.holding(sha256) if elsewhere.is_of(each[0]))
+            found = {each[0]: each for each in others} | found
+        return [found[path] for path in sorted(found)]
+
+    def outside(self, path: str) -> Row | None:
+        """Return the row of a path that the table leaves out, None where there is none elsewhere either."""
+        if self._elsewhere is None or not self._elsewhere.is_of(path):
+            return None
+        if path not in self._found:
+            self._found[path] = self._elsewhere.at(path)
+        return self._found[path]
 
     def view(self, make: Callable[..., Record]) -> FileView[Record]:
         """Return the table as a mapping from path to `make(*row)`."""
         return FileView(self, make)
 
-    def _append(self, name: bytes, row: Row) -> None:
-        _, root, size, mtime_ns, sha256, kind, state, checked_ns, held_by = row
-        for column, number in zip(self._numbers, (size, mtime_ns, checked_ns), strict=True):
-            column.append(number)
-        for words, word in zip(self._word_columns, (root, kind, state, held_by), strict=True):
-            words.append(self._words.setdefault(word, len(self._words)))
-        packed, whole = _packed(sha256)
-        self._digests += packed
-        if not whole:
-            self._odd[len(self._empty)] = sha256
-        self._empty.append(not sha256)
-        self._text += name
-        self._ends.append(len(self._text))
+    def _append(self, paths: list[str], block: list[Row]) -> None:
+        _, roots, sizes, mtimes, digests, kinds, states, checked, held_by = zip(*block, strict=True)
+        for column, numbers in zip(self._numbers, (sizes, mtimes, checked), strict=True):
+            column.extend(numbers)
+        codes = self._words
+        for words, column_of in zip(self._word_columns, (roots, kinds, states, held_by), strict=True):
+            for word in dict.fromkeys(column_of):
+                codes.setdefault(word, len(codes))
+            words.extend([codes[word] for word in column_of])
+        self._append_digests(digests)
+        text = "".join(paths)
+        plain = text.isascii()
+        lengths = [len(path) if plain else len(_encoded(path)) for path in paths]
+        ends = len(self._text) + np.cumsum(np.array(lengths, np.uint64))
+        self._text += text.encode("ascii") if plain else _encoded(text)
+        self._ends.frombytes(ends.astype(np.uint64).tobytes())
+
+    def _append_digests(self, digests: Sequence[str]) -> None:
+        first = len(self._empty)
+        self._empty += bytes(not digest for digest in digests)
+        text = "".join(digest or _NO_DIGEST for digest in digests)
+        if {len(digest) for digest in digests} <= {0, 2 * _DIGEST}:
+            try:
+                packed = bytes.fromhex(text)
+            except ValueError:
+                packed = b""
+            if packed.hex() == text:
+                self._digests += packed
+                return
+        for row, digest in enumerate(digests, start=first):
+            one, whole = _packed(digest)
+            self._digests += one
+            if not whole:
+                self._odd[row] = digest
+
+    def _by_content(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the beginnings of all digests in their order, and whose they are; an ingest of headers never asks."""
+        if self._contents is None:
+            heads = np.frombuffer(bytes(self._digests), ">u8").reshape(-1, _DIGEST // 8)[:, 0].astype(np.uint64)
+            by_digest = np.argsort(heads, kind="stable").astype(np.uint32)
+            self._contents = heads[by_digest], by_digest
+        return self._contents
 
     def _reorder(self, order: list[int]) -> None:
         text = bytearray()
@@ -145,7 +218,10 @@ class FileTable:
 
 
 class FileView(Mapping[str, Record]):
-    """A table as a mapping from path to a record that is made when it is asked for."""
+    """A table as a mapping from path to a record that is made when it is asked for.
+
+    What lies elsewhere is found, but neither counted nor iterated over.
+    """
 
     def __init__(self, table: FileTable, make: Callable[..., Record]) -> None:
         self.table = table
@@ -155,14 +231,17 @@ class FileView(Mapping[str, Record]):
     def __getitem__(self, path: str) -> Record:
         row = self.table.find(path)
         if row < 0:
-            raise KeyError(path)
+            outside = self.table.outside(path)
+            if outside is None:
+                raise KeyError(path)
+            return self._make(*outside)
         latest = self._latest
         if latest is None or latest[0] != row:
             latest = self._latest = row, self._make(*self.table.row(row))
         return latest[1]
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and self.table.find(path) >= 0
+        return isinstance(path, str) and (self.table.find(path) >= 0 or self.table.outside(path) is not None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.table.paths)
@@ -187,6 +266,11 @@ class PathSet:
         else:
             self._others.add(path)
 
+    def missing(self) -> Iterator[str]:
+        """Yield the paths of the table that are not in it, in ascending order."""
+        for row in np.flatnonzero(np.frombuffer(bytes(self._marks), np.uint8) == 0).tolist():
+            yield self._table.path(row)
+
     def __contains__(self, path: object) -> bool:
         if not isinstance(path, str):
             return False
@@ -205,8 +289,8 @@ class Holders:
         """Return the paths that hold a content, duplicates last; what is done to the list lasts."""
         if sha256 not in self._lists:
             rows = self._table.holders(sha256)
-            rows.sort(key=lambda row: self._table.row(row)[6] == "duplicate")
-            self._lists[sha256] = [self._table.path(row) for row in rows]
+            rows.sort(key=lambda row: row[6] == "duplicate")
+            self._lists[sha256] = [row[0] for row in rows]
         return self._lists[sha256]
 
 
@@ -218,9 +302,7 @@ class Contents(Container[str]):
         self._but = but
 
     def __contains__(self, sha256: object) -> bool:
-        return isinstance(sha256, str) and any(
-            self._table.row(row)[6] != self._but for row in self._table.holders(sha256)
-        )
+        return isinstance(sha256, str) and any(row[6] != self._but for row in self._table.holders(sha256))
 
 
 class _Paths(Sequence[str]):

@@ -71,8 +71,12 @@ class Catalogue:
     def orphans(self) -> list[FileRow]:
         """Return the duplicates of which the file that had the records is no more, by path."""
         rows = self._read(
-            f"SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (SELECT path FROM images"
-            " UNION SELECT path FROM reports UNION SELECT path FROM report_versions) ORDER BY path"
+            "WITH held AS MATERIALIZED (SELECT DISTINCT held_by FROM files WHERE state = 'duplicate'),"
+            " there AS (SELECT path FROM images WHERE path IN (FROM held)"
+            " UNION SELECT path FROM reports WHERE path IN (FROM held)"
+            " UNION SELECT path FROM report_versions WHERE path IN (FROM held))"
+            f" SELECT {_FILE_COLUMNS} FROM files WHERE state = 'duplicate' AND held_by NOT IN (FROM there)"
+            " ORDER BY path"
         )
         return [_file(row) for row in rows]
 
@@ -108,22 +112,18 @@ class Catalogue:
         rows = self._read("SELECT report_id, path, position FROM reports")
         return {(disk_path(path), position): report_id for report_id, path, position in rows}
 
-    def unlinked_reports(self) -> list[tuple[str, str, str, str, str]]:
-        """Return (report_id, path, root, first 2,000 characters, Statement as JSON or "") of reports with no study."""
+    def unlinked_reports(self, *, after: str, limit: int) -> list[tuple[str, str, str, str, str]]:
+        """Return (report_id, path, root, first 2,000 characters, Statement as JSON or "") of reports with no study.
+
+        Up to `limit` of them by report_id, those after `after`.
+        """
         rows = self._read(
             "SELECT report_id, r.path, f.root, left(text, 2000), stated FROM reports r JOIN files f USING (path)"
-            " WHERE study_uid IS NULL ORDER BY report_id"
+            " WHERE study_uid IS NULL AND report_id > $after ORDER BY report_id LIMIT $limit",
+            after=after,
+            limit=limit,
         )
         return [(report_id, disk_path(path), disk_path(root), *rest) for report_id, path, root, *rest in rows]
-
-    def study_places(self) -> Iterator[tuple[str, str, str, str, str, str]]:
-        """Yield (study_uid, accession_number, study_id, patient_id, path of an image, date), one row an image."""
-        for rows in self._database.read_chunks(
-            "SELECT s.study_uid, accession_number, study_id, patient_id, path, coalesce(study_date::VARCHAR, '')"
-            " FROM studies s JOIN images i USING (study_uid) ORDER BY ALL"
-        ):
-            for *identifiers, path, day in rows:
-                yield (*identifiers, disk_path(path), day)
 
     def image(self, image_id: str) -> ImageRow | None:
         """Return the image of that identifier, or None."""
@@ -196,9 +196,8 @@ class Catalogue:
 
     def documents(self, doc_nos: NDArray[np.int64] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every document, or those of `doc_nos` that exist, as the full-text index takes them."""
-        wanted = "" if doc_nos is None else " WHERE doc_no IN (SELECT no FROM numbers)"
         sizes = self._database.read_arrays(
-            f"WITH k AS MATERIALIZED (SELECT doc_no, report_no FROM document_keys{wanted}),"
+            f"WITH k AS MATERIALIZED ({'FROM document_keys' if doc_nos is None else _KEYS}),"
             " en AS (SELECT report_no, count(*) AS entities FROM entities SEMI JOIN k USING (report_no) GROUP BY ALL)"
             " SELECT doc_no, coalesce(length(text), 0) AS characters, coalesce(entities, 0) AS entities"
             " FROM k LEFT JOIN reports USING (report_no) LEFT JOIN en USING (report_no) ORDER BY doc_no",
@@ -273,8 +272,17 @@ def _file(row: tuple[Any, ...]) -> FileRow:
 
 # An entity takes some 9 kB on its way into a document.
 _DOCUMENTS_AT_ONCE, _CHARACTERS_AT_ONCE, _ENTITIES_AT_ONCE = 4096, 1 << 24, 20_000
+# Those of the view `document_keys` that `numbers` names: asked of the view it looks at every report and study.
+_KEYS = """
+SELECT report_no * 2 AS doc_no, report_no, report_id, study_uid FROM reports
+WHERE report_no IN (SELECT no // 2 FROM numbers WHERE no % 2 = 0)
+UNION ALL
+SELECT study_no * 2 + 1, NULL, NULL, study_uid FROM studies
+WHERE study_no IN (SELECT no // 2 FROM numbers WHERE no % 2 = 1)
+AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.study_uid = studies.study_uid)
+"""
 _DOCUMENTS = f"""
-WITH k AS MATERIALIZED (SELECT * FROM document_keys WHERE doc_no IN (SELECT no FROM numbers)),
+WITH k AS MATERIALIZED ({_KEYS}),
 im AS (
     SELECT study_uid, count(*) AS image_count, list(DISTINCT view_position) AS view_positions,
            list(image_id ORDER BY image_no) AS image_ids

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.records import Image, LinkRule, Report, SourceFile
 from medsearch_desktop.store.database import Database, disk_path, stored_path
+from medsearch_desktop.store.emptied import Emptied
 from medsearch_desktop.store.reports import NewReport, insert_reports
 from medsearch_desktop.store.stacks import insert_places
 from medsearch_desktop.store.versions import Versions
@@ -63,6 +64,7 @@ class Intake:
         self._database = database
         self.versions = Versions(database)
         self._dropped: list[str] = []
+        self._emptied = Emptied(database)
 
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
@@ -79,6 +81,7 @@ class Intake:
             self._insert_files(settled)
             self._insert_images(settled, model_id)
             self._insert_reports(settled, pipeline_version)
+            self._emptied.drop()
         return settled
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -88,10 +91,10 @@ class Intake:
             return
         with self._dropping():
             self._drop_records_stored(paths)
-            self.versions.settle(note_studies=self._note_studies)
+            self.versions.settle(note_studies=self._note_left)
             self._write("DELETE FROM files WHERE path IN (SELECT unnest($paths))", paths=paths)
             self._write("DELETE FROM failures WHERE path IN (SELECT unnest($paths))", paths=paths)
-        self.drop_empty_studies()
+            self._emptied.drop()
 
     def take_dropped(self) -> list[str]:
         """Return the identifiers of the images whose records went since the last call, for their pictures to follow."""
@@ -110,19 +113,12 @@ class Intake:
             raise
 
     def drop_empty_studies(self) -> None:
-        """Remove studies, series and patients that no image, report or readable file speaks of any more."""
+        """Remove studies, series and patients that no image, report or readable file speaks of any more.
+
+        What an ingest leaves empty goes in the transaction that empties it; this looks at all.
+        """
         with self._database.transaction():
-            self._write(
-                "INSERT INTO changes SELECT nextval('change_seq'), 'document', study_no * 2 + 1 FROM studies"
-                " WHERE study_uid NOT IN (SELECT study_uid FROM images)"
-                " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
-            )
-            self._write(
-                "DELETE FROM studies WHERE study_uid NOT IN (SELECT study_uid FROM images)"
-                " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
-            )
-            self._write("DELETE FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)")
-            self._write("DELETE FROM patients WHERE patient_id NOT IN (SELECT patient_id FROM studies)")
+            self._emptied.drop_all()
 
     def set_root(self, path: str, *, online: bool, scanned_ns: int = 0) -> None:
         """Commit whether a root is there, and when its last complete scan began."""
@@ -225,7 +221,7 @@ class Intake:
             self._write("UPDATE images SET path = $new WHERE path = $old", **names)
             self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
             self._write("DELETE FROM files WHERE path = $old", old=names["old"])
-            self._note_studies({uid for (uid,) in studies if uid})
+            self._note_left({uid for (uid,) in studies if uid})
 
     def _drop_records(self, paths: Sequence[str]) -> None:
         stored = [stored_path(path) for path in paths]
@@ -236,8 +232,8 @@ class Intake:
     def _drop_records_stored(self, paths: list[str]) -> None:
         gone = "path IN (SELECT unnest($paths))"
         studies = self._write(
-            f"SELECT study_uid FROM images WHERE {gone} UNION SELECT study_uid FROM reports WHERE {gone}"
-            " AND study_uid IS NOT NULL",
+            f"SELECT study_uid, series_uid FROM images WHERE {gone} UNION SELECT study_uid, NULL FROM reports"
+            f" WHERE {gone} AND study_uid IS NOT NULL",
             paths=paths,
         )
         self._write(
@@ -258,7 +254,12 @@ class Intake:
         self._dropped += [image_id for (image_id,) in dropped]
         self._write(f"DELETE FROM reports WHERE {gone}", paths=paths)
         self.versions.drop(paths)
-        self._note_studies({uid for (uid,) in studies})
+        self._emptied.note_series({series for _, series in studies if series})
+        self._note_left({uid for uid, _ in studies})
+
+    def _note_left(self, study_uids: set[str]) -> None:
+        self._note_studies(study_uids)
+        self._emptied.note(study_uids)
 
     def _note_studies(self, study_uids: set[str]) -> None:
         if study_uids:
@@ -410,7 +411,7 @@ class Intake:
         ]
         insert_reports(self._database, [new for new in found if not new.has_versions])
         self.versions.add([new for new in found if new.has_versions])
-        self.versions.settle(note_studies=self._note_studies)
+        self.versions.settle(note_studies=self._note_left)
         self._note_studies({new.report.study_uid for new in found if new.report.study_uid})
 
     def _numbers(self, sequence: str, count: int) -> list[int]:

@@ -17,12 +17,16 @@ DIM = 1024
 
 # Images of which only the header was ever read wait for an ordinary ingest, those without pixels and slices that
 # their series has not chosen for nothing.
+# By numbers first: to look at the paths of all images and files takes four times as long, and mostly none is left.
 _LACKING = """
+WITH without AS MATERIALIZED (
+    SELECT image_no FROM images
+    WHERE pixel_error = '' AND image_no > $after
+      AND image_no NOT IN (SELECT image_no FROM vectors WHERE model_id = $model)
+      AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice)
+)
 SELECT image_no, image_id, path FROM images
-WHERE pixel_error = '' AND image_no > $after
-  AND image_no NOT IN (SELECT image_no FROM vectors WHERE model_id = $model)
-  AND path IN (SELECT path FROM files WHERE state != 'metadata')
-  AND image_no NOT IN (SELECT image_no FROM slices WHERE NOT key_slice)
+WHERE image_no IN (FROM without) AND path IN (SELECT path FROM files WHERE state != 'metadata')
 """
 _NOT_TRIED = " AND image_no NOT IN (SELECT image_no FROM unembedded WHERE model_id = $model)"
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from medsearch_desktop.source.known import Contents, FileTable, Holders, PathSet, Row
+from medsearch_desktop.source.known import Contents, Elsewhere, FileTable, Holders, PathSet, Row
 
 
 def row(path: str, content: str, *, state: str = "indexed") -> Row:
@@ -63,6 +63,46 @@ def test_lists_of_holders_last_and_sets_take_what_is_not_known() -> None:
     paths.add("/a/1")
     paths.add("/a/9")
     assert ("/a/1" in paths, "/a/9" in paths, "/a/2" in paths) == (True, True, False)
+
+
+def test_what_a_table_leaves_out_is_looked_up_where_it_is_kept() -> None:
+    asked: list[str] = []
+    rows = [row("/a/1", "x"), row("/a/2", "x", state="duplicate"), row("/b/1", "x", state="metadata"), row("/b/2", "y")]
+    everything = {each[0]: each for each in rows}
+
+    def at(path: str) -> Row | None:
+        asked.append(path)
+        return everything.get(path)
+
+    def holding(sha256: str) -> list[Row]:
+        return [each for each in everything.values() if each[4] == sha256]
+
+    # One more than it has to hold: it is known here, and not to be had twice.
+    table = FileTable([*rows[:2], rows[3]], elsewhere=Elsewhere(("/a",), at, holding))
+    view = table.view(lambda *columns: columns)
+    for path in ("/a/1", "/b/2", "/b/1", "/b/1"):
+        assert view.get(path) == everything[path]
+    assert "/b/3" not in view
+    # What is not there is not looked for elsewhere where it would be here; and nothing is asked twice.
+    assert "/a/3" not in view
+    assert asked == ["/b/1", "/b/3"]
+    assert list(view) == ["/a/1", "/a/2", "/b/2"]
+    holders = Holders(table)
+    assert holders.of("x") == ["/a/1", "/b/1", "/a/2"]
+    assert holders.of("y") == ["/b/2"]
+    assert "y" in Contents(table, but="metadata")
+    paths = PathSet(table)
+    paths.add("/a/2")
+    paths.add("/b/1")
+    assert "/b/1" in paths
+    assert list(paths.missing()) == ["/a/1", "/b/2"]
+
+
+@pytest.mark.parametrize(("roots", "path"), [(("/",), "/x"), (("/a",), "/a"), (("/a", "/c"), "/c/d")])
+def test_what_lies_at_and_below_its_roots_is_nowhere_else(roots: tuple[str, ...], path: str) -> None:
+    elsewhere = Elsewhere(roots, lambda _: None, lambda _: ())
+    assert not elsewhere.is_of(path)
+    assert elsewhere.is_of("/ab") == (roots != ("/",))
 
 
 def test_a_file_takes_at_most_250_bytes() -> None:
