@@ -59,6 +59,7 @@ BENCHES = {
     "text": Bench("bench_text", {"n": 500}, rows=_text_rows, works_in_folder=False),
     "ingest": Bench("bench_ingest", {"films": 8, "size": 512, "rounds": 1, "cloud_films": 1}),
     "headers": Bench("bench_ingest", {"files": 60, "rounds": 1}, "measure_headers", "header_rows"),
+    "switch": Bench("bench_switch", {"films": 8, "size": 256, "rounds": 1}),
     "receive": Bench("bench_receive", {"films": 5, "rounds": 1}),
     "visual": Bench("bench_visual", {**_SMALL, "queries": 50, "filtered_queries": 10, "sweep": (500, 1000)}),
     "open": Bench("bench_open", {**_SMALL, "more_reports": 300, "queries": 24, "starts": 1}),

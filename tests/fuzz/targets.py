@@ -422,7 +422,7 @@ TARGETS: dict[str, Target] = {
     "dicom-pixels": Target(_pixels, sound_files, (DecodeError,)),
     "raster": Target(_pixels, _rasters, (DecodeError,)),
     "sniff": Target(_sniff, _sniffed, length=4200),
-    "archive": Target(_archive, _archives, (OSError,)),
+    "archive": Target(_archive, _archives),
     "dicomdir": Target(_dicomdir, _dicomdirs),
     "hl7": Target(_documents("f.hl7"), _hl7, (ReportError,)),
     "mllp": Target(_mllp, _feeds, length=8192),
