@@ -66,11 +66,17 @@ def main() -> int:
         print("atheris is not installed (it is for Linux): pip install 'medsearch-desktop[fuzz]'", file=sys.stderr)
         return 2
     everything: list[Path] = []
+    broken = False
     for name in options.targets or TARGETS:
-        count, found = run(name, seconds=options.seconds, corpus=options.corpus, findings=options.findings)
+        try:
+            count, found = run(name, seconds=options.seconds, corpus=options.corpus, findings=options.findings)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            broken = True
+            continue
         print(f"{name:14} {count:9} inputs  {', '.join(map(str, found)) or 'nothing found'}", flush=True)
         everything += found
-    return 1 if everything else 0
+    return 1 if everything else 2 if broken else 0
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ import asyncio
 import io
 import itertools
 import os
+import signal
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import messages_made as made
@@ -335,7 +337,11 @@ class _Answers:
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()
+    # The fuzzer's clock is a signal, which the thread that writes files must not take.
+    kept_off = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGALRM})
+    loop.set_default_executor(ThreadPoolExecutor(1, initializer=kept_off))
+    return loop
 
 
 def _mllp(data: bytes) -> None:
