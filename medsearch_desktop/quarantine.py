@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -70,7 +70,7 @@ class Quarantine:
         refuse: Callable[[Item, str], Made],
         threads: int,
         ahead: int,
-    ) -> Iterator[Made]:
+    ) -> Generator[Made, None, None]:
         """Yield `make(item)` of each as `conveyor.look_ahead` does; what a process died with while nothing else runs.
 
         `refuse(item, reason)` stands for what is left out.

@@ -11,6 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,18 +146,21 @@ class Reembedding:
 
     def _embed_files(self, files: list[LackingFile]) -> None:
         threads = self._config.thread_count
-        for drawn in self._quarantine.look_ahead(
+        reading = self._quarantine.look_ahead(
             self._draw,
             files,
             path_of=lambda file: file.path,
             refuse=lambda file, _: _Drawn(file, (None,) * len(file.image_nos), _LEFT_OUT, lasting=True),
             threads=threads,
             ahead=2 * threads + self._config.batch_size,
-        ):
-            self._take(drawn)
-            self.after = drawn.file.image_nos[-1]
-            if self._stop.is_set():
-                return
+        )
+        # However it ends, the book is closed before another pass opens it.
+        with closing(reading):
+            for drawn in reading:
+                self._take(drawn)
+                self.after = drawn.file.image_nos[-1]
+                if self._stop.is_set():
+                    return
 
     def _draw(self, file: LackingFile) -> _Drawn:
         nothing = (None,) * len(file.image_nos)

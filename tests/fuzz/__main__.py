@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,7 +38,13 @@ def run(
         f"-max_total_time={seconds}", f"-runs={executions}", f"-timeout={SECONDS_PER_INPUT}", f"-rss_limit_mb={MIB}",
         "-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", str(folder),
     )  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", module, name, *options], capture_output=True, text=True, check=False)
+    # libFuzzer ends a process without its leave: what lay in the folder of its temporary files goes from here.
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=shared) as own:
+        done = subprocess.run(
+            [sys.executable, "-m", module, name, *options],
+            capture_output=True, text=True, check=False, errors="replace", env={**os.environ, "TMPDIR": own},
+        )  # fmt: skip
     found = sorted(set(findings.glob(f"{name}-*")) - before)
     counted = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     if counted is None or (done.returncode and not found):

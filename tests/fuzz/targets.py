@@ -7,9 +7,10 @@ promise that does not hold, ten seconds or two gigabytes are a finding. The seed
 from __future__ import annotations
 
 import asyncio
+import atexit
 import io
 import itertools
-import os
+import shutil
 import signal
 import tarfile
 import tempfile
@@ -68,14 +69,12 @@ class Target:
 
 @cache
 def workplace() -> Path:
-    """Return a folder for what only reads files, in memory where there is one."""
-    shm = Path("/dev/shm")
-    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=shm if os.access(shm, os.W_OK) else None)
-    _open_folders.append(folder)
-    return Path(folder.name)
+    """Return a folder for what only reads files. Whoever ends the process otherwise than by its end removes it."""
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-_open_folders: list[tempfile.TemporaryDirectory[str]] = []
 _numbers = itertools.count()
 
 
@@ -338,9 +337,10 @@ class _Answers:
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    # The fuzzer's clock is a signal, which the thread that writes files must not take.
-    kept_off = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGALRM})
-    loop.set_default_executor(ThreadPoolExecutor(1, initializer=kept_off))
+    if hasattr(signal, "pthread_sigmask"):
+        # The fuzzer's clock is a signal, which the thread that writes files must not take.
+        kept_off = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGALRM})
+        loop.set_default_executor(ThreadPoolExecutor(1, initializer=kept_off))
     return loop
 
 
