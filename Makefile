@@ -13,6 +13,7 @@ SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/pictures -pr
 # The window's engine is large: it is fetched where there is a screen to show it on.
 SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname)))
 DESKTOP_STAMP := .venv/.desktop-installed
+FUZZ_STAMP := .venv/.fuzz-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install desktop demo pictures test faults check lint ui ui-check types bench fuzz export train train-ner bench-retrieval bench-language clean
@@ -36,6 +37,10 @@ $(DESKTOP_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,desktop]'
 	touch $@
 
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
+	touch $@
+
 desktop: $(DESKTOP_STAMP) ## install the window's engine too
 
 demo: install $(if $(SCREEN),$(DESKTOP_STAMP)) ## build the demo library, ask it two questions, and open it in a window
@@ -48,9 +53,10 @@ pictures: install ## take README's pictures of the pages, in the demo library (n
 test: install ## run the whole test suite, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-fuzz: install ## throw damaged and hostile files at the readers for long: FUZZ_EXAMPLES=number, MUTATED_FILES=number
+fuzz: $(FUZZ_STAMP) ## throw damaged and hostile bytes at the readers: FUZZ_SECONDS, FUZZ_EXAMPLES, MUTATED_FILES=number
 	MUTATED_FILES=$(or $(MUTATED_FILES),1000) $(BIN)/python -m pytest tests/image/test_mutated.py
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) $(BIN)/python -m pytest --timeout 0 tests/fuzz/fuzz_*.py
+	$(if $(filter Linux,$(shell uname)),PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(or $(FUZZ_SECONDS),60),@echo "counting branches needs Linux: left out")
 
 faults: install ## kill it 200 times, stop it, fill and break its disk, pull its drive, set its clock (hours; some of it needs root)
 	MEDSEARCH_FAULTS=200 $(BIN)/python -m pytest tests/faults
@@ -93,4 +99,4 @@ bench-language: install ## measure findings, codes, the recogniser and speed: CO
 	PYTHONPATH=models:. $(BIN)/python -m ner test $(CORPORA)
 
 clean: ## remove what the other targets made, except downloads
-	rm -rf .venv ui/node_modules medsearch_desktop/serve/static demo-library demo-library-source bench-results build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv ui/node_modules medsearch_desktop/serve/static demo-library demo-library-source bench-results fuzz-corpus fuzz-findings build dist .pytest_cache .mypy_cache .ruff_cache

@@ -18,6 +18,7 @@ from medsearch_desktop.config import Config
 from medsearch_desktop.errors import LibraryError, ModelAlteredError, ModelError, ModelMissingError
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec, find_model, list_models, verify
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import ModelRole, SwitchEvent, SwitchSummary
 from medsearch_desktop.reembed import ModelSwitch, OnDisplay, OnEvent, Reembedding
 from medsearch_desktop.store.catalogue import Catalogue
@@ -45,6 +46,7 @@ class Embeddings:
         average: Callable[[str], object],
     ) -> None:
         self._models = models
+        self._library = folder.parent
         self._average = average
         self._config = config
         self._workbench = workbench
@@ -157,6 +159,7 @@ class Embeddings:
             lambda: self.encoder(model_id),
             retry=False,
             stop=stop or threading.Event(),
+            quarantine=Quarantine(self._library, "vectors"),
             on_event=on_event,
             on_display=on_display,
         )
@@ -234,6 +237,7 @@ class Embeddings:
             lambda: self.encoder(spec.model_id),
             retry=True,
             stop=switch.stop,
+            quarantine=Quarantine(self._library, "switch"),
             on_event=tell,
         )
         done = False

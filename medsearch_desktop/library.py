@@ -32,7 +32,7 @@ from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.likeness import Likeness
 from medsearch_desktop.lists import Lists
 from medsearch_desktop.log import Log
-from medsearch_desktop.quarantine import Quarantine
+from medsearch_desktop.quarantine import REASON, Quarantine
 from medsearch_desktop.records import (
     Assertion,
     Bucket,
@@ -136,6 +136,7 @@ class Library:
                 folder=self.path / "indexes" / "regions",
                 workbench=self.workbench,
                 picture_of=self.thumbnail,
+                quarantine=Quarantine(self.path, "regions"),
             )
             self.volumes = Volumes(Stacks(self._database), wanted=config.key_slices)
             self._embeddings = Embeddings(
@@ -269,7 +270,8 @@ class Library:
 
     def failures(self) -> list[Failure]:
         """Return what could not be indexed, and why."""
-        return self.catalogue.failures()
+        left_out = (self.catalogue.image(image_id) for image_id in self._regions.quarantine.left_out())
+        return [*self.catalogue.failures(), *(Failure(row.path, REASON) for row in left_out if row is not None)]
 
     def ingest(
         self,
@@ -412,6 +414,8 @@ class Library:
     def retry_failures(self, *, on_event: OnEvent | None = None, stop: threading.Event | None = None) -> IngestSummary:
         """Try every file again that could not be indexed; what is offline is left as it is."""
         paths = [failure.path for failure in self.failures() if Path(container_of(failure.path)).is_file()]
+        with self._ingesting:
+            self._regions.quarantine.forgive()
         self._intake.doubt(paths)
         return self.ingest(dict.fromkeys(map(container_of, paths)), on_event=on_event, stop=stop)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -31,11 +31,15 @@ Made = TypeVar("Made")
 
 
 class Quarantine:
-    """The files in hand of one ingest; `folder` is the library's. A disk that takes nothing only keeps no book."""
+    """The files in hand of one pass over them; `folder` is the library's.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / IN_HAND
-        self._suspects_file = folder / SUSPECTS
+    Passes that may run at the same time keep books of different `name`. A disk that takes nothing only keeps no book.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        suspects = Path(SUSPECTS)
+        self._file = folder / (f"{IN_HAND}-{name}" if name else IN_HAND)
+        self._suspects_file = folder / (f"{suspects.stem}-{name}{suspects.suffix}" if name else SUSPECTS)
         self._deaths: dict[str, int] = {}
         self._refused: set[str] = set()
         self._descriptor = -1
@@ -49,6 +53,14 @@ class Quarantine:
             self._refused = set()
             self._write_suspects()
 
+    def left_out(self) -> list[str]:
+        """Return the paths that are left out and were not settled."""
+        return sorted(path for path, deaths in self._read_suspects().items() if deaths >= DEATHS)
+
+    def forgive(self) -> None:
+        """Have all that is left out read again the next time. Not to be called during a pass."""
+        self._suspects_file.unlink(missing_ok=True)
+
     def look_ahead(
         self,
         make: Callable[[Item], Made],
@@ -58,7 +70,7 @@ class Quarantine:
         refuse: Callable[[Item, str], Made],
         threads: int,
         ahead: int,
-    ) -> Iterator[Made]:
+    ) -> Generator[Made, None, None]:
         """Yield `make(item)` of each as `conveyor.look_ahead` does; what a process died with while nothing else runs.
 
         `refuse(item, reason)` stands for what is left out.
@@ -88,7 +100,7 @@ class Quarantine:
 
     def _begin(self, slots: int) -> None:
         """Count the files that a process died with, and make room for this one's."""
-        self._deaths, self._refused = self._read_suspects(), set()
+        self._deaths = self._read_suspects()
         for path in self._left_in_hand():
             self._deaths[path] = self._deaths.get(path, 0) + 1
         with suppress(OSError):

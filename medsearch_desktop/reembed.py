@@ -11,18 +11,20 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import look_ahead, read_whole, readable, reason_of
+from medsearch_desktop.conveyor import read_whole, readable, reason_of
 from medsearch_desktop.errors import DecodeError, LibraryError, SourceError
 from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
 from medsearch_desktop.image.preprocess import Display, to_tensor
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import Failure, SwitchEvent, SwitchSummary
 from medsearch_desktop.source.opening import exists
 from medsearch_desktop.source.sniff import digest
@@ -37,6 +39,10 @@ FILES_AT_ONCE = 4096
 _OFFLINE = "its file is not there; it gets its vector at the next ingest once it is back"
 _CHANGED = "its file has changed since it was indexed; `medsearch ingest` takes up what it holds now"
 _NOT_THERE = "that image is not in the file any more"
+_LEFT_OUT = (
+    "ended the program twice while it was read, and is left out. `medsearch failures --retry`, or `medsearch model use`"
+    " where it is not listed there, tries it again"
+)
 
 OnEvent = Callable[[SwitchEvent], None]
 OnDisplay = Callable[[str, Display], None]
@@ -57,7 +63,8 @@ class Reembedding:
     """Gives the images of a library that lack one their vector of the model `spec`.
 
     `encoder` is asked for when there is something to embed. With `retry`, images that the model could
-    not embed before are tried again. `stop` ends it after the image in hand; what was done is kept.
+    not embed before are tried again. `stop` ends it after the image in hand; what was done is kept. What ended the
+    program twice by the book of `quarantine` is left out.
     `on_display` is given each image's identifier and display pixels, in a thread of its own.
     """
 
@@ -70,6 +77,7 @@ class Reembedding:
         *,
         retry: bool,
         stop: threading.Event,
+        quarantine: Quarantine,
         on_event: OnEvent | None = None,
         on_display: OnDisplay | None = None,
     ) -> None:
@@ -79,6 +87,7 @@ class Reembedding:
         self._encoder = encoder
         self._retry = retry
         self._stop = stop
+        self._quarantine = quarantine
         self._on_event = on_event
         self._on_display = on_display
         self._started = self._committed = time.monotonic()
@@ -104,6 +113,7 @@ class Reembedding:
             self._embed(all_of_it=True)
         finally:
             self._commit()
+            self._quarantine.settle()
 
     def tell(self, stage: str) -> None:
         """Report a step to whoever shows progress."""
@@ -136,11 +146,21 @@ class Reembedding:
 
     def _embed_files(self, files: list[LackingFile]) -> None:
         threads = self._config.thread_count
-        for drawn in look_ahead(self._draw, files, threads=threads, ahead=2 * threads + self._config.batch_size):
-            self._take(drawn)
-            self.after = drawn.file.image_nos[-1]
-            if self._stop.is_set():
-                return
+        reading = self._quarantine.look_ahead(
+            self._draw,
+            files,
+            path_of=lambda file: file.path,
+            refuse=lambda file, _: _Drawn(file, (None,) * len(file.image_nos), _LEFT_OUT, lasting=True),
+            threads=threads,
+            ahead=2 * threads + self._config.batch_size,
+        )
+        # However it ends, the book is closed before another pass opens it.
+        with closing(reading):
+            for drawn in reading:
+                self._take(drawn)
+                self.after = drawn.file.image_nos[-1]
+                if self._stop.is_set():
+                    return
 
     def _draw(self, file: LackingFile) -> _Drawn:
         nothing = (None,) * len(file.image_nos)

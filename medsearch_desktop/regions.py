@@ -31,6 +31,7 @@ from medsearch_desktop.image.regions import (
     read_picture,
     striking_points,
 )
+from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import IngestEvent
 from medsearch_desktop.search.regions import best, boxes, in_pixels, likeness
 from medsearch_desktop.store.catalogue import ImageRow
@@ -53,7 +54,8 @@ OnEvent = Callable[[IngestEvent], None]
 class RegionSummary:
     """What was indexed for asking by region.
 
-    `images` got their points, `skipped` have no picture at the moment, `stopped` tells that some were left.
+    `images` got their points, `skipped` have no picture at the moment or ended the program twice, `stopped` tells
+    that some were left.
     """
 
     images: int = 0
@@ -87,15 +89,23 @@ class Regions:
 
     `folder` is that of their files. `picture_of` returns an image's thumbnail, drawn anew where it is missing, or None
     where there is none.
+    An image whose picture ended the program twice by the book of `quarantine` is left out until that is forgiven.
     """
 
     def __init__(
-        self, database: Database, *, folder: Path, workbench: Workbench, picture_of: Callable[[str], bytes | None]
+        self,
+        database: Database,
+        *,
+        folder: Path,
+        workbench: Workbench,
+        picture_of: Callable[[str], bytes | None],
+        quarantine: Quarantine,
     ) -> None:
         self._store = RegionStore(database, REGION_ID, folder=folder)
         self._workbench = workbench
         self._config = workbench.config
         self._picture_of = picture_of
+        self.quarantine = quarantine
         self._loading = threading.Lock()
         self._encoder: RegionEncoder | None = None
         self._products: PointProducts | None = None
@@ -237,15 +247,10 @@ class Regions:
 
     def _index_batch(self, batch: list[tuple[int, str]]) -> int:
         numbers, pictures = [], []
-        for number, image_id in batch:
-            try:
-                data = self._picture_of(image_id)
-                picture = read_picture(data, name=image_id) if data is not None else None
-            except StorageFullError:
-                raise
-            except MedSearchError:
-                # Its file is away or broken and so is its thumbnail: it is tried again the next time.
-                continue
+        drawn = self.quarantine.look_ahead(
+            self._drawn, batch, path_of=lambda image: image[1], refuse=lambda *_: None, threads=1, ahead=1
+        )
+        for (number, _), picture in zip(batch, drawn, strict=True):
             if picture is not None:
                 numbers.append(number)
                 pictures.append(picture)
@@ -260,6 +265,17 @@ class Regions:
         return self._store.add(
             numbers, np.stack([each.places for each in points]), np.stack([each.vectors for each in points])
         )
+
+    def _drawn(self, image: tuple[int, str]) -> NDArray[np.uint8] | None:
+        image_id = image[1]
+        try:
+            data = self._picture_of(image_id)
+            return read_picture(data, name=image_id) if data is not None else None
+        except StorageFullError:
+            raise
+        except MedSearchError:
+            # Its file is away or broken and so is its thumbnail: it is tried again the next time.
+            return None
 
     def _open(self) -> tuple[RegionEncoder, PointProducts]:
         with self._loading:

@@ -21,6 +21,7 @@ from medsearch_desktop.errors import SourceError
 _BEGIN, _END = b"\x0b", b"\x1c\r"
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _CODE = re.compile(r"[\x21-\x7e]{1,60}")
+_CONTROLS = re.compile(r"[\x00-\x1f]")
 _READ = 1 << 16
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -192,9 +193,11 @@ class Listener:
 
 def acknowledgement(message: bytes, code: str, reason: str = "") -> bytes:
     """Return the ACK of a message, sent back to where it came from; `code` is AA, AE or AR."""
-    fields = [*_head(message), *[""] * 12][:12]
+    # What begins and ends a message on the wire would end this one before its end.
+    head = _head(message)
+    fields = [_CONTROLS.sub("", field) for field in [*head, *[""] * 12][:12]]
     # Their separators; in a message without any the usual ones.
-    mark, others = (fields[0][3:4], fields[1]) if fields[0] else ("|", "^~\\&")
+    mark, others = head[0][3:4] if head else "|", fields[1] or "^~\\&"
     control = fields[9] if _CODE.fullmatch(fields[9]) else ""
     version = fields[11] if _CODE.fullmatch(fields[11]) else "2.5.1"
     when = datetime.now(UTC).strftime("%Y%m%d%H%M%S+0000")

@@ -59,6 +59,7 @@ BENCHES = {
     "text": Bench("bench_text", {"n": 500}, rows=_text_rows, works_in_folder=False),
     "ingest": Bench("bench_ingest", {"films": 8, "size": 512, "rounds": 1, "cloud_films": 1}),
     "headers": Bench("bench_ingest", {"files": 60, "rounds": 1}, "measure_headers", "header_rows"),
+    "switch": Bench("bench_switch", {"films": 8, "size": 256, "rounds": 1}),
     "receive": Bench("bench_receive", {"films": 5, "rounds": 1}),
     "receive-indexing": Bench(
         "bench_receive", {"films": 8, "rounds": 1, "associations": 2}, "measure_indexing", "indexing_rows"

@@ -15,7 +15,7 @@ from medsearch_desktop.serve.api.pages import BUILT, INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
-NAMES = ("help", "text", "ingest", "headers", "visual", "open", "serve", "scale", "demo")
+NAMES = ("help", "text", "ingest", "headers", "switch", "visual", "open", "serve", "scale", "demo")
 # What sends is dcmtk's storescu (apt-get install dcmtk).
 NAMES += ("receive", "receive-indexing") if shutil.which("storescu") else ()
 
@@ -76,6 +76,12 @@ def test_an_ingest_is_told_apart_by_stages(found: dict[str, Any]) -> None:
     assert {"read", "hash", "decode", "look-up", "thumbnail", "tensor", "model", "database"} <= set(stages)
     assert ingest["model_share_of_processor_time"] > 0
     assert ingest["cloud"] or len(ingest["ingest_over_cloud"]) == 2
+
+
+def test_a_switch_is_timed_beside_the_ingest_of_the_same_run(found: dict[str, Any]) -> None:
+    switch = found["switch"]["result"]
+    ratio = switch["images_per_s"]["switch"]["median"] / switch["images_per_s"]["ingest"]["median"]
+    assert switch["switch_over_ingest"]["median"] == pytest.approx(ratio)
 
 
 def test_the_demo_is_judged_for_every_finding_it_shows(found: dict[str, Any]) -> None:

@@ -196,3 +196,16 @@ def mutated(count: int, *, seed: int) -> list[tuple[str, bytes]]:
         change = MUTATIONS[number % len(MUTATIONS)]
         made.append((change.__name__.strip("_"), change(rng.choice(sound), rng)))
     return made
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Return bytes of any format with some of them cut, moved, repeated, flipped, or made into odd numbers."""
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        start = rng.randrange(max(1, len(data)))
+        end = start + rng.choice((1, 2, 4, 40))
+        before, some, after = data[:start], data[start:end], data[end:]
+        odd = rng.choice((b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f", b"\n", b"[" * 900))
+        flipped = bytes(byte ^ 1 << rng.randrange(8) for byte in some)
+        ways = (before, before + after, before + some * rng.choice((2, 50)) + after, before + odd + after)
+        data = rng.choice((*ways, some + after + before, before + flipped + after))
+    return data

@@ -173,3 +173,10 @@ def test_an_acknowledgement_uses_the_separators_of_its_message() -> None:
     assert answer[0].startswith("MSH!*~\\&!C!D!A!B!")
     assert answer[0].endswith("!T!2.3")
     assert answer[1] == "MSA!AA!77!"
+
+
+def test_what_frames_messages_is_not_sent_back_within_one() -> None:
+    head = b"MSH|^~\\&|RIS\x0bMSH|H\x1c|M\x0bS|H|1||ORU^R01|\x0b|\x1c|2\x0b5"
+    answer = acknowledgement(head, "AR", "no")
+    assert answer.decode().split("|")[:6] == ["MSH", "^~\\&", "MS", "H", "RISMSH", "H"]
+    assert not {0x0B, 0x1C} & set(answer)
