@@ -548,7 +548,8 @@ class IngestEvent:
 
     `stage` is "discovered" (`total` files so far, now and then while folders are listed), "file" (one
     more file is settled), "done", or after it "vector" (`settled` of `total` images of earlier
-    ingests that had no vector yet); "report" (`settled` of `total`) where reports are read again.
+    ingests that had no vector yet); "report" (`settled` of `total`) where reports are read again,
+    "sent" where images are sent: `images` were taken.
     Counts are cumulative; `seconds` is the time since the start.
     """
 

@@ -1,19 +1,25 @@
-"""What runs beside the answering, ingests above all: one at a time, in the order in which they were asked for."""
+"""What runs beside the answering, ingests above all: one at a time, in the order in which they were asked for.
+
+Sending, which changes nothing in the library, has a turn of its own: it does not wait for an ingest of hours.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError
+from medsearch_desktop.outgoing import SendSummary
 from medsearch_desktop.records import IngestEvent, IngestSummary, MatchCurve, RereadSummary
+from medsearch_desktop.sending import Sent
 from medsearch_desktop.serve.commands import tell_where
+from medsearch_desktop.stations import Stations
 
 if TYPE_CHECKING:
     from medsearch_desktop.library import Library
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 MOST_WAITING = 100
 # Jobs that have ended are remembered for whoever asks late.
 MOST_ENDED = 100
+# Of so many jobs of sending is remembered what became of each file.
+MOST_SENDINGS = 10
 # Reports of which a job of reading again tells what has changed.
 MOST_TOLD = 20
 
@@ -32,6 +40,7 @@ class JobKind(StrEnum):
     RETRY = "retry"
     CALIBRATE = "calibrate"
     REPROCESS = "reprocess"
+    SEND = "send"
 
 
 class JobState(StrEnum):
@@ -49,6 +58,21 @@ ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.STOPPED})
 
 class _StoppedError(Exception):
     """Ends the reading of reports between two batches."""
+
+
+@dataclass
+class Sending:
+    """What a job of sending is to send, to which remembered station, and what became of each file so far."""
+
+    station: str
+    image_ids: tuple[str, ...]
+    results: list[Sent] = field(default_factory=list)
+
+    @property
+    def unsent(self) -> tuple[str, ...]:
+        """The images that were not taken, or not tried."""
+        taken = {sent.name for sent in list(self.results) if sent.ok}
+        return tuple(image_id for image_id in self.image_ids if image_id not in taken)
 
 
 @dataclass
@@ -71,23 +95,30 @@ class Job:
     started: float = 0.0
     ended: float = 0.0
     event: IngestEvent | None = None
-    summary: IngestSummary | RereadSummary | MatchCurve | None = None
+    summary: IngestSummary | RereadSummary | MatchCurve | SendSummary | None = None
+    sending: Sending | None = None
     changed_reports: int = 0
     error: MedSearchError | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Jobs:
-    """The jobs of one library and the thread that does them; safe to use from several threads."""
+    """The jobs of one library and the threads that do them; safe to use from several threads."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, stations: Stations | None = None) -> None:
         self._library = library
+        self.stations = stations or Stations()
         self._jobs: dict[str, Job] = {}
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self.closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="jobs")
-        self._thread.start()
+        self._sends: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name="jobs"),
+            threading.Thread(target=self._work_off, args=(self._sends,), name="sending"),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self,
@@ -98,9 +129,11 @@ class Jobs:
         dry_run: bool = False,
         everything: bool = False,
         within: str = "",
+        sending: Sending | None = None,
     ) -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
         job = Job(uuid.uuid4().hex, kind, tuple(paths), metadata_only, time.time(), dry_run, everything, within)
+        job.sending = sending
         with self._lock:
             if self.closing.is_set():
                 raise RequestError("the server is closing")
@@ -109,8 +142,10 @@ class Jobs:
             ended = [each for each in self._jobs.values() if each.state in ENDED]
             for old in ended[: max(0, len(ended) - MOST_ENDED)]:
                 del self._jobs[old.job_id]
+            for old in [each for each in ended if each.sending is not None][:-MOST_SENDINGS]:
+                self._jobs.pop(old.job_id, None)
             self._jobs[job.job_id] = job
-        self._queue.put(job)
+        (self._queue if sending is None else self._sends).put(job)
         return job
 
     def all(self) -> list[Job]:
@@ -145,11 +180,16 @@ class Jobs:
         """Stop all jobs and wait until the one in hand has written what it has."""
         self.begin_closing()
         self._queue.put(None)
-        self._thread.join()
+        self._sends.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         self._index_regions()
-        while (job := self._queue.get()) is not None:
+        self._work_off(self._queue, after=self._index_regions)
+
+    def _work_off(self, queue: SimpleQueue[Job | None], *, after: Callable[[], None] = lambda: None) -> None:
+        while (job := queue.get()) is not None:
             if self.closing.is_set():
                 job.stop.set()
             if not job.stop.is_set():
@@ -157,7 +197,7 @@ class Jobs:
                 self._run(job)
             else:
                 job.ended, job.state = time.time(), JobState.STOPPED
-            self._index_regions()
+            after()
 
     def _index_regions(self) -> None:
         """Make new images findable by region while no job waits; what is left is done after the next one."""
@@ -171,6 +211,7 @@ class Jobs:
         try:
             job.summary = self._do(job)
             stopped = isinstance(job.summary, IngestSummary) and job.summary.stopped
+            stopped |= isinstance(job.summary, SendSummary) and job.summary.left > 0
             state = JobState.STOPPED if stopped else JobState.DONE
         except _StoppedError:
             state = JobState.STOPPED
@@ -183,7 +224,7 @@ class Jobs:
         job.ended = time.time()
         job.state = state
 
-    def _do(self, job: Job) -> IngestSummary | RereadSummary | MatchCurve:
+    def _do(self, job: Job) -> IngestSummary | RereadSummary | MatchCurve | SendSummary:
         def note(event: IngestEvent) -> None:
             job.event = event
 
@@ -198,6 +239,23 @@ class Jobs:
                 return self._library.calibrate()
             case JobKind.REPROCESS:
                 return self._read_again(job)
+            case JobKind.SEND:
+                return self._send(job)
+
+    def _send(self, job: Job) -> SendSummary:
+        assert job.sending is not None
+        began, sending = time.monotonic(), job.sending
+        line = self.stations.get(sending.station).line()
+        total, taken, settled = len(sending.image_ids), 0, 0
+        job.event = IngestEvent("sent", total=total)
+        for sent in self._library.outgoing.send(line, sending.image_ids, stop=job.stop):
+            sending.results.append(sent)
+            settled, taken = settled + 1, taken + sent.ok
+            seconds = time.monotonic() - began
+            job.event = IngestEvent(
+                "sent", total=total, settled=settled, images=taken, failed=settled - taken, seconds=seconds
+            )
+        return SendSummary(sending.station, taken, settled - taken, total - settled, time.monotonic() - began)
 
     def _read_again(self, job: Job) -> RereadSummary:
         began = time.monotonic()

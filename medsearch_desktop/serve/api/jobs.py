@@ -35,6 +35,7 @@ _JOB = {
     "kind": "ingest",
     "state": "running",
     "paths": ["/archive"],
+    "station": "",
     "metadata_only": False,
     "dry_run": False,
     "everything": False,
@@ -150,7 +151,7 @@ def job_routes(library: Library, jobs: Jobs) -> APIRouter:
     @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}, model=models.ForgottenSource))
     def remove(source: SourcePath) -> Json:
         """Forget a folder: its records go, its files stay as they are."""
-        if any(job.state not in ENDED for job in jobs.all()):
+        if any(job.state not in ENDED and job.kind is not JobKind.SEND for job in jobs.all()):
             raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
         return Json({"path": source.path, "files": library.forget_source(str(source.path))})
 
@@ -170,6 +171,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "state": state,
         "paths": job.paths,
+        "station": job.sending.station if job.sending is not None else "",
         "metadata_only": job.metadata_only,
         "dry_run": job.dry_run,
         "everything": job.everything,

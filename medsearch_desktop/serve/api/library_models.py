@@ -20,7 +20,8 @@ class Progress(IngestEvent):
     """How far a job is.
 
     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-    in "report". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+    in "report", files in "sent", of which `images` were taken. `left` is what of `total` is not settled, `rate` counts
+    a second, `seconds` are since the start.
     """
 
     left: int = 0
@@ -73,17 +74,29 @@ class RereadSummary(Answer):
     changed_reports: int
 
 
+class SendSummary(Answer):
+    """What sending did: files that the station took, that were not sent, and that were left when it was stopped."""
+
+    station: str
+    sent: int
+    failed: int
+    left: int
+    seconds: float
+
+
 class Job(Answer):
     """One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
 
     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
-    MatchCurve. `metadata_only` is of ingests, `dry_run` and `everything` are of reading reports again.
+    MatchCurve, of "send" a SendSummary. `metadata_only` is of ingests, `dry_run` and `everything` are of reading
+    reports again, `station` is of sending.
     """
 
     job_id: str
     kind: JobKind
     state: JobState
     paths: list[str]
+    station: str
     metadata_only: bool
     dry_run: bool
     everything: bool
@@ -91,7 +104,7 @@ class Job(Answer):
     started: float
     ended: float
     progress: Progress | None
-    summary: IngestSummary | RereadSummary | MatchCurve | None
+    summary: IngestSummary | RereadSummary | MatchCurve | SendSummary | None
     error: ErrorBody | None
 
 
