@@ -188,7 +188,8 @@ class VersionText(Version):
 class Report(Answer):
     """A report as it is stored; `sections` are texts by name, `spans` the places of the parts in `text`.
 
-    `version` is of the version that is searched, null for a report of which no versions are kept.
+    `status`, `effective`, `accession_numbers` and `study_uids` are what its message states, empty where it came as mere
+    text; `version` is of the version that is searched, null for a report of which no versions are kept.
     """
 
     report_id: str
@@ -196,6 +197,10 @@ class Report(Answer):
     entities: list[ReportEntity]
     findings: Findings
     language: str
+    status: ReportStatus | Literal[""]
+    effective: str
+    accession_numbers: list[str]
+    study_uids: list[str]
     text: str
     study_uid: str | None
     spans: list[Section]

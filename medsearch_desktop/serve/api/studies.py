@@ -167,7 +167,9 @@ def study_routes(library: Library) -> APIRouter:
 
 def _report(library: Library, report_id: str) -> dict[str, Any]:
     stored = library.report(report_id)
-    row = {**extract_json(stored.report), "text": stored.report.text, "study_uid": stored.report.study_uid}
+    # What a message states of its report is there of one that came as mere text, too: nothing.
+    nothing: dict[str, Any] = {"status": "", "effective": "", "accession_numbers": [], "study_uids": []}
+    row = {**nothing, **extract_json(stored.report), "text": stored.report.text, "study_uid": stored.report.study_uid}
     spans = [{"name": s.name, "start": s.start, "end": s.end} for s in stored.report.sections]
     note = library.holdings.version_notes([report_id]).get(report_id)
     row |= {"spans": spans, "path": stored.path, "pipeline_version": stored.pipeline_version}

@@ -8,8 +8,11 @@ import { post } from '../api/client';
 import * as ask from '../api/queries';
 import type { Job } from '../api/records';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import { SentFiles } from '../parts/SentFiles';
+import { hasEnded } from '../parts/useJobEvents';
 import { bytes, nameOf, standing } from './say';
-import { hasEnded, useLiveJobs } from './useJob';
+import { Stations } from './Stations';
+import { useLiveJobs } from './useJob';
 
 type Act = (path: string, body?: unknown) => Promise<void>;
 
@@ -31,6 +34,7 @@ export function LibraryPage() {
       <h1>Library</h1>
       {error !== null && <ErrorMessage error={error} what="That did not work" />}
       <Folders act={act} />
+      <Stations />
       <Failures act={act} />
       <Models act={act} />
       <Holdings />
@@ -45,7 +49,7 @@ function Folders({ act }: { act: Act }) {
   const [path, setPath] = useState('');
   const [removing, setRemoving] = useState('');
   useLiveJobs(jobs);
-  const busy = jobs.some((job) => !hasEnded(job));
+  const busy = jobs.some((job) => job.kind !== 'send' && !hasEnded(job));
   return (
     <section aria-labelledby="folders">
       <h2 id="folders">Folders</h2>
@@ -112,6 +116,7 @@ const AGAIN: Record<Job['kind'], (job: Job) => Parameters<Act>> = {
   retry: () => ['/failures/retry'],
   reprocess: ({ dry_run, everything }) => ['/reports/reprocess', { dry_run, everything }],
   calibrate: () => ['/model/calibrate'],
+  send: ({ station, job_id }) => ['/send', { station, again: job_id }],
 };
 
 function JobRow({ job, act }: { job: Job; act: Act }) {
@@ -119,6 +124,8 @@ function JobRow({ job, act }: { job: Job; act: Act }) {
   const now = job.progress;
   // The match meter, once begun, is measured to its end: a minute at most.
   const stoppable = !hasEnded(job) && (job.kind !== 'calibrate' || job.state === 'waiting');
+  const unsent = job.kind === 'send' && (job.state === 'failed' || (job.state === 'done' && (now?.failed ?? 0) > 0));
+  const [listed, list] = useState(false);
   return (
     <>
       <span className="path">{what}</span>
@@ -134,7 +141,14 @@ function JobRow({ job, act }: { job: Job; act: Act }) {
       <span className="actions">
         {stoppable && <Button onPress={() => void act(`/jobs/${job.job_id}/cancel`)}>Pause</Button>}
         {job.state === 'stopped' && <Button onPress={() => void act(...AGAIN[job.kind](job))}>Go on</Button>}
+        {unsent && <Button onPress={() => void act(...AGAIN[job.kind](job))}>Send what was not sent</Button>}
+        {job.kind === 'send' && hasEnded(job) && (now?.settled ?? 0) > 0 && (
+          <Button aria-expanded={listed} aria-label={`Files: ${what}`} onPress={() => list(!listed)}>
+            Files
+          </Button>
+        )}
       </span>
+      {listed && <SentFiles job={job.job_id} failed={false} />}
     </>
   );
 }

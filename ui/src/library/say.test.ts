@@ -24,17 +24,26 @@ it('says how a job stands', () => {
   expect(standing(job({ state: 'done', summary: read }))).toBe('30 reports read, 4 of them are understood otherwise');
   const curve = { scores: [0.1], queries: 40 } as Job['summary'];
   expect(standing(job({ state: 'done', summary: curve }))).toBe('measured by 40 images');
+  const sent = (more: object) => ({ station: 'archive', sent: 1, failed: 0, left: 0, ...more }) as Job['summary'];
+  expect(standing(job({ state: 'done', summary: sent({}) }))).toBe('1 file sent');
+  expect(standing(job({ state: 'stopped', summary: sent({ sent: 2, failed: 3, left: 4 }) }))).toBe(
+    '2 files sent, 3 not taken, 4 left',
+  );
+  expect(standing(job({ progress: { ...progress, stage: 'sent' } }))).toBe(
+    '10 of 30 files, 4.0 a second, 5 s left, 1 failed',
+  );
   expect(standing(job({ state: 'failed', error: { kind: 'source', message: 'is away', item: '/a' } }))).toBe(
     '/a: is away',
   );
 });
 
 it('says what a job does', () => {
-  const kinds = ['ingest', 'retry', 'reprocess', 'calibrate'] as const;
-  expect(kinds.map((kind) => nameOf(job({ kind, paths: ['/a', '/b'] })))).toEqual([
+  const kinds = ['ingest', 'retry', 'reprocess', 'calibrate', 'send'] as const;
+  expect(kinds.map((kind) => nameOf(job({ kind, paths: ['/a', '/b'], station: 'archive' })))).toEqual([
     '/a, /b',
     'What failed, again',
     'Reports, read again',
     'Match meter',
+    'To archive',
   ]);
 });
