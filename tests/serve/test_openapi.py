@@ -53,9 +53,9 @@ class Description:
     def check_answer(self, answer: httpx.Response) -> None:
         """Hold an answer against its route, and remember that it was seen."""
         path, method = answer.request.url.path, answer.request.method.lower()
-        # Fixed names before those in braces: /api/jobs/x/events is no job.
+        # Names before what is in braces: /api/jobs/x/events is no job, and the versions of a report are no report.
         fits = [(p, m) for m, p, pattern in self.routes if m == method and pattern.fullmatch(path)]
-        route = min(fits, key=lambda fit: (fit[0].count("{"), -len(fit[0])))[0]
+        route = max(fits, key=lambda fit: len(re.sub(r"\{\w+\}", "", fit[0])))[0]
         by_status = self.told["paths"][route][method]["responses"]
         status = str(answer.status_code) if str(answer.status_code) in by_status else "default"
         kind = answer.headers.get("content-type", "").partition(";")[0]
