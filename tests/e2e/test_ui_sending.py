@@ -121,6 +121,7 @@ def test_a_study_is_sent_by_the_keyboard_alone(page: Any, served: Served, tmp_pa
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(dialog.get_by_text("2 files sent", exact=True)).to_be_visible()
+        expect(dialog.get_by_role("region", name="Sending")).to_be_focused()
         dialog.get_by_text("Files", exact=True).click()
         expect(dialog.get_by_role("listitem")).to_have_count(2)
         page.keyboard.press("Escape")

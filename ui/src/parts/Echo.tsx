@@ -23,9 +23,11 @@ export function Echo({ name, of = '' }: { name: string; of?: string }) {
     <>
       <span className="actions">
         <Button
-          isDisabled={answer === 'asking'}
           aria-label={of ? `Ask whether ${of} is there` : undefined}
-          onPress={() => void ask()}
+          onPress={() => {
+            // A button that is disabled would lose the focus to nothing.
+            if (answer !== 'asking') void ask();
+          }}
         >
           Is it there?
         </Button>

@@ -2,7 +2,7 @@ import '../style/sending.css';
 
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 import { Dialog } from 'react-aria-components/Dialog';
 import { Heading } from 'react-aria-components/Heading';
@@ -125,8 +125,11 @@ function Progress({ begun, onAgain }: { begun: Job; onAgain: (job: string) => vo
   const refused = now?.failed ?? 0;
   const left = ended && (job.state !== 'done' || refused > 0);
   const [error, setError] = useState<unknown>(null);
+  const box = useRef<HTMLElement>(null);
+  // The button that began it is gone.
+  useEffect(() => box.current?.focus(), []);
   return (
-    <section aria-label="Sending">
+    <section aria-label="Sending" ref={box} tabIndex={-1}>
       {!ended && (
         <p className="actions">
           <progress
