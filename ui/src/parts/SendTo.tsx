@@ -2,7 +2,7 @@ import '../style/sending.css';
 
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useEffectEvent, useRef, useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 import { Dialog } from 'react-aria-components/Dialog';
 import { Heading } from 'react-aria-components/Heading';
@@ -42,6 +42,7 @@ function SendDialog({ what, of, onClose }: Properties & { onClose: () => void })
   const count = useQuery(countOf(what));
   const [chosen, choose] = useState('');
   const [job, setJob] = useState<Job | null>(null);
+  const [goesOn, setGoesOn] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const names = (known.data ?? []).map((each) => each.name);
   // One station is the usual case; then a press of Enter is all it takes.
@@ -49,6 +50,7 @@ function SendDialog({ what, of, onClose }: Properties & { onClose: () => void })
   const send = async (selection: Selection) => {
     try {
       setJob(await post<Job>('/send', { ...selection, station }));
+      setGoesOn(true);
       setError(null);
       await queries.invalidateQueries({ queryKey: ['jobs'] });
     } catch (reason) {
@@ -79,12 +81,7 @@ function SendDialog({ what, of, onClose }: Properties & { onClose: () => void })
             {names.length > 0 && (
               <label>
                 Station
-                <select
-                  value={station}
-                  autoFocus
-                  disabled={job !== null && !hasEnded(job)}
-                  onChange={(event) => choose(event.target.value)}
-                >
+                <select value={station} autoFocus disabled={goesOn} onChange={(event) => choose(event.target.value)}>
                   <option value="" disabled>
                     Choose one
                   </option>
@@ -99,7 +96,14 @@ function SendDialog({ what, of, onClose }: Properties & { onClose: () => void })
             )}
             {station !== '' && <Echo key={station} name={station} />}
             {error !== null && <ErrorMessage error={error} what="Nothing was sent" />}
-            {job !== null && <Progress key={job.job_id} begun={job} onAgain={(id) => void send({ again: id })} />}
+            {job !== null && (
+              <Progress
+                key={job.job_id}
+                begun={job}
+                onAgain={(id) => void send({ again: id })}
+                onEnded={() => setGoesOn(false)}
+              />
+            )}
             <p className="actions">
               {job === null && (
                 <Button type="submit" isDisabled={station === '' || !count.isSuccess}>
@@ -116,9 +120,15 @@ function SendDialog({ what, of, onClose }: Properties & { onClose: () => void })
 }
 
 const amount = (count: SelectionCount): string =>
-  `${counted(count.files, 'file')} of ${counted(count.studies, 'study', 'studies')}, ${bytes(count.bytes)}, go as they are, with all that they hold of the patient.`;
+  `${counted(count.files, 'file')} of ${counted(count.studies, 'study', 'studies')}, ${bytes(count.bytes)}. ${count.files === 1 ? 'It goes as it is' : 'They go as they are'}, with all that is said in ${count.files === 1 ? 'it' : 'them'} of the patient.`;
 
-function Progress({ begun, onAgain }: { begun: Job; onAgain: (job: string) => void }) {
+interface ProgressProperties {
+  begun: Job;
+  onAgain: (job: string) => void;
+  onEnded: () => void;
+}
+
+function Progress({ begun, onAgain, onEnded }: ProgressProperties) {
   const job = useJobEvents(begun);
   const now = job.progress;
   const ended = hasEnded(job);
@@ -126,6 +136,10 @@ function Progress({ begun, onAgain }: { begun: Job; onAgain: (job: string) => vo
   const left = ended && (job.state !== 'done' || refused > 0);
   const [error, setError] = useState<unknown>(null);
   const box = useRef<HTMLElement>(null);
+  const tell = useEffectEvent(onEnded);
+  useEffect(() => {
+    if (ended) tell();
+  }, [ended]);
   // The button that began it is gone.
   useEffect(() => box.current?.focus(), []);
   return (
@@ -146,7 +160,9 @@ function Progress({ begun, onAgain }: { begun: Job; onAgain: (job: string) => vo
           </Button>
         </p>
       )}
-      <p role="status">{standing(job)}</p>
+      <p role="status" className={job.state === 'failed' ? 'message bad' : undefined}>
+        {standing(job)}
+      </p>
       {!ended && <p className="quiet-text">It goes on when this is closed; the Library page shows it.</p>}
       {error !== null && <ErrorMessage error={error} what="It was not stopped" />}
       {ended && refused > 0 && <SentFiles job={job.job_id} failed />}
