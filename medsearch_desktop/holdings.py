@@ -26,6 +26,7 @@ from medsearch_desktop.store.marker import DATABASE
 from medsearch_desktop.store.reports import Reports, StoredReport
 from medsearch_desktop.store.studies import ImageFile, Studies, Study
 from medsearch_desktop.store.tallies import Tallies
+from medsearch_desktop.store.version_notes import VersionNote, VersionNotes
 
 
 class Holdings:
@@ -36,6 +37,7 @@ class Holdings:
         self._studies = Studies(database)
         self._reports = Reports(database)
         self._tallies = Tallies(database)
+        self._version_notes = VersionNotes(database)
         self._catalogue = catalogue
         self._max_pixels = max_pixels
 
@@ -45,6 +47,16 @@ class Holdings:
         if study is None:
             raise NotFoundError("the library has no such study", item=study_uid)
         return study
+
+    def version_notes(self, report_ids: Sequence[str]) -> dict[str, VersionNote]:
+        """Return by identifier how far along those reports are of which versions are kept."""
+        return self._version_notes.of(report_ids)
+
+    def withdrawn_reports(self, study: Study) -> list[VersionNote]:
+        """Return the reports that state this study and were cancelled since, the oldest first."""
+        return self._version_notes.withdrawn(
+            study_uid=study.study_uid, accession_number=study.accession_number, patient_id=study.patient_id
+        )
 
     def placed_images(self, image_ids: Iterable[str]) -> list[PlacedImage]:
         """Return images by identifier, in the order given, with their report and place; unknown ones are left out."""

@@ -32,6 +32,7 @@ from medsearch_desktop.ingest import Ingest, OnEvent
 from medsearch_desktop.likeness import Likeness
 from medsearch_desktop.lists import Lists
 from medsearch_desktop.log import Log
+from medsearch_desktop.outgoing import Outgoing
 from medsearch_desktop.quarantine import REASON, Quarantine
 from medsearch_desktop.records import (
     Assertion,
@@ -73,6 +74,7 @@ from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
 from medsearch_desktop.store.models import Models
+from medsearch_desktop.store.outgoing import OutgoingFiles
 from medsearch_desktop.store.reports import StoredReport
 from medsearch_desktop.store.stacks import Stacks
 from medsearch_desktop.store.standing import Standing
@@ -126,6 +128,7 @@ class Library:
             self.holdings = Holdings(self.path, self._database, self.catalogue, max_pixels=config.max_pixels)
             self.lists = Lists(self._database, self.catalogue, self.holdings)
             self.standing = Standing(self._database)
+            self.outgoing = Outgoing(OutgoingFiles(self._database), self.holdings, studies_of=self._studies_of)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
             (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
             self._models = Models(self._database)
@@ -620,6 +623,11 @@ class Library:
             tree, matching_studies=lambda part: self.catalogue.document_studies(matching_documents(self.fulltext, part))
         )
         return self.catalogue.images_where(condition, parameters)
+
+    def _studies_of(self, query: str) -> list[str]:
+        # An image asked by decides in which order they come, not which they are.
+        tree, _ = split_like(parse(query))
+        return self.catalogue.document_studies(matching_documents(self.fulltext, tree))
 
     def _catch_up(self, on_event: OnEvent | None, stop: threading.Event) -> int:
         started = time.monotonic()

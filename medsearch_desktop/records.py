@@ -549,8 +549,8 @@ class IngestEvent:
 
     `stage` is "discovered" (`total` files so far, now and then while folders are listed), "file" (one
     more file is settled), "done", or after it "vector" (`settled` of `total` images of earlier
-    ingests that had no vector yet); "report" (`settled` of `total`) where reports are read again, and "records",
-    "files" and "indexes" where a library is looked over.
+    ingests that had no vector yet); "report" (`settled` of `total`) where reports are read again, "records",
+    "files" and "indexes" where a library is looked over, "sent" where images are sent: `images` were taken.
     Counts are cumulative; `seconds` is the time since the start.
     """
 

@@ -10,7 +10,8 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ def echo(line: Line) -> None:
             raise _station_error(line, f"answered C-ECHO with {_told(status.get('Status'))}", "Ask who runs it")
 
 
-def send(line: Line, files: Sequence[tuple[str, Path]]) -> Iterator[Sent]:
+def send(line: Line, files: Sequence[tuple[str, Path]]) -> Generator[Sent, None, None]:
     """Send files, each by its name in messages, and yield what became of each, in any order.
 
     Raises StationError when the station cannot be reached or refuses the association; a station that goes
@@ -295,21 +296,30 @@ def _unquestioned() -> Iterator[None]:
         _config.STORE_SEND_CHUNKED_DATASET = before
 
 
+# Who speaks with a station now: a server may ask one whether it is there while it sends to another.
+_speaking: list[list[tuple[logging.Logger, bool]]] = []
+_speaking_lock = threading.Lock()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     # Its messages repeat what is sent, which may be a patient's.
-    logs = [logging.getLogger("pynetdicom")]
-    logs += [
-        logging.getLogger(name) for name in list(logging.Logger.manager.loggerDict) if name.startswith("pynetdicom.")
-    ]
-    before = [log.disabled for log in logs]
-    for log in logs:
-        log.disabled = True
+    with _speaking_lock:
+        names = [name for name in logging.Logger.manager.loggerDict if name.startswith("pynetdicom.")]
+        logs = [logging.getLogger(name) for name in ("pynetdicom", *names)]
+        mine = [(log, log.disabled) for log in logs]
+        # The first knows how they were; the last sets them back.
+        _speaking.append(_speaking[0] if _speaking else mine)
+        for log in logs:
+            log.disabled = True
     try:
         yield
     finally:
-        for log, disabled in zip(logs, before, strict=True):
-            log.disabled = disabled
+        with _speaking_lock:
+            before = _speaking.pop()
+            if not _speaking:
+                for log, disabled in before:
+                    log.disabled = disabled
 
 
 def _station_error(line: Line, message: str, remedy: str) -> StationError:

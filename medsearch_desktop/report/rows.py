@@ -37,6 +37,17 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "patient_id": ("patientid", "subjectid", "mrn", "patient"),
     "date": ("studydate", "examdate", "date", "charttime", "studydatetime", "reportdate"),
     "status": ("reportstatus", "status"),
+    # When this version of the report came to be so.
+    "time": (
+        "reporttime",
+        "reportdatetime",
+        "signedtime",
+        "signeddatetime",
+        "verifiedtime",
+        "verifieddatetime",
+        "finalizeddatetime",
+        "storetime",
+    ),
 }
 # In the order in which a report has them.
 _PARTS = ("indication", "history", "comparison", "technique", "findings", "impression", "recommendation", "addendum")
@@ -57,9 +68,10 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where in a row each thing stands."""
+    """Where in a row each thing stands; with `has_versions` rows of one report identifier are versions of it."""
 
     places: dict[str, int]
+    has_versions: bool = False
 
     def value(self, row: Sequence[object], what: str) -> str:
         """Return a cell as text, "" where the row or the table has none."""
@@ -82,10 +94,12 @@ def find_columns(header: Sequence[str], *, columns: str = "") -> Columns | None:
     for what, name in _mapping(columns).items():
         if _plain(name) in plain:
             places[what] = plain[_plain(name)]
+    # Without either nobody could tell which counts, and parts of one report may stand in rows of their own.
+    has_versions = "report_id" in places and bool({"status", "time"} & places.keys())
     # A number of the report is as often called an identifier and nothing more.
     if "report_id" not in places and "id" in plain:
         places["report_id"] = plain["id"]
-    return Columns(places) if any(what in places for what in ("text", *_TELLING)) else None
+    return Columns(places, has_versions) if any(what in places for what in ("text", *_TELLING)) else None
 
 
 def is_table(head: bytes, name: str, *, columns: str = "") -> bool:
@@ -136,16 +150,17 @@ def read_rows(
             if (part := columns.value(row, what)) and part not in so_far:
                 composer.add(part, heading=what.upper())
         text, item = composer.text(), f"{name}, row {number}"
+        stated = _stated(row, columns, position)
         if composer.is_full:
             yield ReportError(
                 f"holds more than {max_characters} characters of text",
                 item=item,
                 remedy="Raise the setting max_report_bytes",
             )
-        elif not text.strip():
+        elif not text.strip() and not (stated.names and stated.status is ReportStatus.CANCELLED):
             yield ReportError("has no text of a report", item=item, remedy="Its findings or text are empty")
         else:
-            yield Written(text, encoding, _stated(row, columns, position))
+            yield Written(text if text.strip() else "", encoding, stated)
             position += 1
 
 
@@ -163,9 +178,15 @@ def _stated(row: Sequence[object], columns: Columns, position: int) -> Statement
         value = columns.value(row, what)
         return (value,) if value else ()
 
+    number = columns.value(row, "report_id")
+    # Other tables count their reports from 1 as well: a number alone says nothing.
+    whose = next(filter(None, (columns.value(row, what) for what in ("patient_id", "accession", "study_uid"))), "")
+    names = (f"row\x1f{number}\x1f{whose}".casefold(),) if columns.has_versions and number and whose else ()
     return Statement(
         status=_STATUS.get(columns.value(row, "status").lower(), ReportStatus.FINAL),
-        number=columns.value(row, "report_id") or columns.value(row, "study_id"),
+        names=names,
+        number=number or columns.value(row, "study_id"),
+        effective=from_iso(columns.value(row, "time")) if names else "",
         position=position,
         study_uids=some("study_uid"),
         accession_numbers=some("accession"),

@@ -9,7 +9,9 @@ from medsearch_desktop.serve.commands import tell_where
 from medsearch_desktop.serve.security import App, Message, Receive, Scope, Send
 
 # What only asks. Whatever changes something is waited for: nobody could tell whether it was done.
-QUESTIONS = frozenset({("POST", "/api/similar"), ("POST", "/api/preview"), ("POST", "/graphql")})
+QUESTIONS = frozenset(
+    {("POST", "/api/similar"), ("POST", "/api/preview"), ("POST", "/api/send/count"), ("POST", "/graphql")}
+)
 # What is made whole before it is sent, however long that takes.
 MADE_FIRST = frozenset({"/api/teaching/export"})
 

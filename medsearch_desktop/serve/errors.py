@@ -30,6 +30,7 @@ from medsearch_desktop.errors import (
     ServeError,
     SourceError,
     StaleCursorError,
+    StationError,
     StorageFullError,
     TerminologyError,
 )
@@ -54,6 +55,7 @@ STATUSES: dict[type[MedSearchError], int] = {
     LibraryLockedError: 423,
     LibraryFormatError: 500,
     StorageFullError: 507,
+    StationError: 502,
     ServeError: 500,
 }
 

@@ -1,4 +1,7 @@
-"""What runs beside the answering, ingests above all: one at a time, in the order in which they were asked for."""
+"""What runs beside the answering, ingests above all: one at a time, in the order in which they were asked for.
+
+Sending, which changes nothing in the library, has a turn of its own: it does not wait for an ingest of hours.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from typing import TYPE_CHECKING
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError
 from medsearch_desktop.health import SAMPLE, HealthReport, RepairSummary
+from medsearch_desktop.outgoing import SendSummary
 from medsearch_desktop.records import IngestEvent, IngestSummary, MatchCurve, RereadSummary
+from medsearch_desktop.sending import Sent
 from medsearch_desktop.serve.commands import tell_where
 from medsearch_desktop.serve.idle import Activity, Idle
+from medsearch_desktop.stations import Stations
 
 if TYPE_CHECKING:
     from medsearch_desktop.library import Library
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 MOST_WAITING = 100
 # Jobs that have ended are remembered for whoever asks late.
 MOST_ENDED = 100
+# Of so many jobs of sending is remembered what became of each file.
+MOST_SENDINGS = 10
 # Reports of which a job of reading again tells what has changed.
 MOST_TOLD = 20
 
@@ -36,6 +44,7 @@ class JobKind(StrEnum):
     REPROCESS = "reprocess"
     VERIFY = "verify"
     REPAIR = "repair"
+    SEND = "send"
 
 
 class BegunBy(StrEnum):
@@ -57,11 +66,26 @@ class JobState(StrEnum):
 
 
 ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.STOPPED})
-Summary = IngestSummary | RereadSummary | MatchCurve | HealthReport | RepairSummary
+Summary = IngestSummary | RereadSummary | MatchCurve | HealthReport | RepairSummary | SendSummary
 
 
 class _StoppedError(Exception):
     """Ends the reading of reports between two batches."""
+
+
+@dataclass
+class Sending:
+    """What a job of sending is to send, to which remembered station, and what became of each file so far."""
+
+    station: str
+    image_ids: tuple[str, ...]
+    results: list[Sent] = field(default_factory=list)
+
+    @property
+    def unsent(self) -> tuple[str, ...]:
+        """The images that were not taken, or not tried."""
+        taken = {sent.name for sent in list(self.results) if sent.ok}
+        return tuple(image_id for image_id in self.image_ids if image_id not in taken)
 
 
 @dataclass
@@ -88,6 +112,7 @@ class Job:
     ended: float = 0.0
     event: IngestEvent | None = None
     summary: Summary | None = None
+    sending: Sending | None = None
     changed_reports: int = 0
     error: MedSearchError | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -99,18 +124,24 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one library and the thread that does them; safe to use from several threads."""
+    """The jobs of one library and the threads that do them; safe to use from several threads."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, stations: Stations | None = None) -> None:
         self._library = library
+        self.stations = stations or Stations()
         self._jobs: dict[str, Job] = {}
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self.closing = threading.Event()
         self.activity = Activity()
         self._idle = Idle(library, self.activity, after=library.config.compact_idle)
-        self._thread = threading.Thread(target=self._work, name="jobs")
-        self._thread.start()
+        self._sends: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name="jobs"),
+            threading.Thread(target=self._work_sends, name="sending"),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self,
@@ -124,6 +155,7 @@ class Jobs:
         begun_by: BegunBy = BegunBy.USER,
         sample: int = SAMPLE,
         files: bool = False,
+        sending: Sending | None = None,
     ) -> Job:
         """Put a job at the end of the queue and return it. Raises RequestError when too many wait."""
         job = Job(
@@ -138,6 +170,7 @@ class Jobs:
             begun_by=begun_by,
             sample=sample,
             files=files,
+            sending=sending,
         )
         with self._lock:
             if self.closing.is_set():
@@ -152,8 +185,10 @@ class Jobs:
                 for old in ended:
                     if old.begun_by is begun_by and old.place == job.place:
                         self._jobs.pop(old.job_id, None)
+            for old in [each for each in ended if each.sending is not None][:-MOST_SENDINGS]:
+                self._jobs.pop(old.job_id, None)
             self._jobs[job.job_id] = job
-        self._queue.put(job)
+        (self._queue if sending is None else self._sends).put(job)
         return job
 
     def all(self) -> list[Job]:
@@ -188,21 +223,30 @@ class Jobs:
         """Stop all jobs and wait until the one in hand has written what it has."""
         self.begin_closing()
         self._queue.put(None)
-        self._thread.join()
+        self._sends.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         self._index_regions()
         while (job := self._next()) is not None:
-            if self.closing.is_set():
-                job.stop.set()
-            with self.activity.going_on():
-                if not job.stop.is_set():
-                    job.state, job.started = JobState.RUNNING, time.time()
-                    self._run(job)
-                else:
-                    job.ended, job.state = time.time(), JobState.STOPPED
-                self._index_regions()
+            self._take(job, after=self._index_regions)
             self._idle.look_soon()
+
+    def _work_sends(self) -> None:
+        while (job := self._sends.get()) is not None:
+            self._take(job)
+
+    def _take(self, job: Job, *, after: Callable[[], None] = lambda: None) -> None:
+        if self.closing.is_set():
+            job.stop.set()
+        with self.activity.going_on():
+            if not job.stop.is_set():
+                job.state, job.started = JobState.RUNNING, time.time()
+                self._run(job)
+            else:
+                job.ended, job.state = time.time(), JobState.STOPPED
+            after()
 
     def _next(self) -> Job | None:
         """Wait for the next job; meanwhile look after the library. None at the end."""
@@ -257,6 +301,23 @@ class Jobs:
                 )
             case JobKind.REPAIR:
                 return self._library.health.repair(files=job.files, on_progress=_steps_of(job), stop=job.stop)
+            case JobKind.SEND:
+                return self._send(job)
+
+    def _send(self, job: Job) -> SendSummary:
+        assert job.sending is not None
+        began, sending = time.monotonic(), job.sending
+        line = self.stations.get(sending.station).line()
+        total, taken, settled = len(sending.image_ids), 0, 0
+        job.event = IngestEvent("sent", total=total)
+        for sent in self._library.outgoing.send(line, sending.image_ids, stop=job.stop):
+            sending.results.append(sent)
+            settled, taken = settled + 1, taken + sent.ok
+            seconds = time.monotonic() - began
+            job.event = IngestEvent(
+                "sent", total=total, settled=settled, images=taken, failed=settled - taken, seconds=seconds
+            )
+        return SendSummary(sending.station, taken, settled - taken, total - settled, time.monotonic() - began)
 
     def _read_again(self, job: Job) -> RereadSummary:
         began = time.monotonic()
@@ -290,5 +351,7 @@ def _was_stopped(job: Job) -> bool:
             return job.summary.stopped
         case RepairSummary():
             return job.stop.is_set()
+        case SendSummary():
+            return job.summary.left > 0
         case _:
             return False

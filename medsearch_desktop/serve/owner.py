@@ -9,14 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode, urlsplit
 
 from medsearch_desktop.errors import MedSearchError, NotFoundError, RequestError, ServeError, SourceError
 from medsearch_desktop.records import (
@@ -33,6 +32,7 @@ from medsearch_desktop.serve.cursors import write_cursor
 from medsearch_desktop.serve.errors import error_from_json
 
 if TYPE_CHECKING:
+    from medsearch_desktop.sending import Sent
     from medsearch_desktop.serve.owner_lists import RemoteLists
 
 FILE = "owner.json"
@@ -266,10 +266,11 @@ class RemoteLibrary:
         with self._sent("GET", f"{path}?{urlencode(given)}") as response:
             receive(iter(lambda: response.read(1 << 20), b""), file)
 
-    def fetch_image(self, image_id: str, target: IO[bytes]) -> None:
-        """Write the original file of an image to `target`. Raises NotFoundError, SourceError as the owner does."""
-        with self._sent("GET", f"/api/images/{quote(image_id, safe='')}/file") as response:
-            shutil.copyfileobj(response, target)
+    def send(self, station: str, *, images: Sequence[str], question: str, on_sent: Callable[[Sent], None]) -> None:
+        """Send to a remembered station as `owner_sending.send_by_owner` does."""
+        from medsearch_desktop.serve.owner_sending import send_by_owner
+
+        send_by_owner(self._ask, self._events, station, images=images, question=question, on_sent=on_sent)
 
     def look_after(
         self, action: str, body: dict[str, Any], *, on_progress: Callable[[str, int, int], None]

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medsearch_desktop.serve.commands import add_command, answer, ask_library, one_line, print_json
 
 if TYPE_CHECKING:
-    from medsearch_desktop.library import Library
-    from medsearch_desktop.sending import Line, Sent, Station
-    from medsearch_desktop.serve.owner import RemoteLibrary
+    from medsearch_desktop.sending import Sent
+    from medsearch_desktop.stations import Remembered
 
-STATIONS = "stations.json"
-# So many files at once are copied out of archives, or from the library's owner, to be sent.
-_AT_ONCE = 50
-_MOST_HITS = 100_000
+_SECONDS = 30.0
 
 
 def add_send_commands(commands: Any) -> None:
@@ -34,8 +27,8 @@ def add_send_commands(commands: Any) -> None:
     echo = add_command(commands, "echo", _echo, "ask another DICOM station whether it is there (C-ECHO)")
     echo.add_argument("station", nargs="?", default="", metavar="AE@HOST:PORT", help="which; lists those remembered")
     for each in (send, echo):
-        each.add_argument("--ae-title", default="MEDSEARCH", metavar="AE", help="own AE title (%(default)s)")
-        each.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to wait (%(default)g)")
+        each.add_argument("--ae-title", default="", metavar="AE", help="own AE title (MEDSEARCH)")
+        each.add_argument("--timeout", type=float, default=_SECONDS, metavar="S", help="seconds to wait (%(default)g)")
         each.add_argument("--tls-ca", default="", metavar="PEM", help="authority of the station's certificate: encrypt")
         each.add_argument(
             "--tls-cert", default="", metavar="PEM", help="own certificate, where the station asks for one"
@@ -44,88 +37,71 @@ def add_send_commands(commands: Any) -> None:
     echo.add_argument(
         "--remember", default="", metavar="NAME", help="remember the station by this name once it answers"
     )
+    echo.add_argument("--forget", default="", metavar="NAME", help="forget a remembered station, and ask none")
     show = add_command(commands, "open", _open, "open an image's file in the DICOM viewer of this machine")
     show.add_argument("image", metavar="IMAGE_ID")
 
 
 def _send(options: argparse.Namespace) -> int:
-    from medsearch_desktop.sending import send
+    from medsearch_desktop.library import Library
 
-    line = _line(options)
     results: list[Sent] = []
+
+    def tell(sent: Sent) -> None:
+        results.append(sent)
+        if not options.json:
+            what = "sent" if sent.ok else "not sent"
+            print(one_line(f"{sent.name}: {what}{f' ({sent.note})' if sent.note else ''}"), flush=True)
+
+    images = [each for each in options.what if _is_image_id(each)]
+    question = " ".join(each for each in options.what if not _is_image_id(each))
     with ask_library(options) as library:
-        image_ids = _chosen(library, options.what)
-        for names in [image_ids[at : at + _AT_ONCE] for at in range(0, len(image_ids), _AT_ONCE)]:
-            for sent in _each_sent(library, names, lambda files: send(line, files)):
-                results.append(sent)
-                if not options.json:
-                    what = "sent" if sent.ok else "not sent"
-                    print(one_line(f"{sent.name}: {what}{f' ({sent.note})' if sent.note else ''}"), flush=True)
+        if isinstance(library, Library):
+            line = _remembered(options).line(seconds=_seconds(options))
+            place = str(line.station)
+            for sent in library.outgoing.send(
+                line, library.outgoing.choose(images=images, question=question).image_ids
+            ):
+                tell(sent)
+        else:
+            known = _known_to_owner(options)
+            place = str(known.station)
+            library.send(known.name, images=images, question=question, on_sent=tell)
     failed = sum(not sent.ok for sent in results)
     if options.json:
-        rows = [
-            {
-                "image_id": s.name,
-                "ok": s.ok,
-                "status": None if s.status is None else f"0x{s.status:04X}",
-                "note": s.note,
-            }
-            for s in results
-        ]
-        print_json({"station": str(line.station), "sent": len(results) - failed, "failed": failed, "results": rows})
+        rows = [sent_json(sent) for sent in results]
+        print_json({"station": place, "sent": len(results) - failed, "failed": failed, "results": rows})
     else:
-        print(f"{len(results) - failed} sent to {line.station}, {failed} not")
+        print(f"{len(results) - failed} sent to {place}, {failed} not")
     return 1 if failed else 0
 
 
-def _each_sent(library: Library | RemoteLibrary, names: Sequence[str], send: Any) -> Iterator[Sent]:
-    """Yield what becomes of images whose files are copied only where they are no files of this disk."""
-    from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
-    from medsearch_desktop.sending import Sent
-
-    with tempfile.TemporaryDirectory(prefix="medsearch-send-") as folder:
-        files: list[tuple[str, Path]] = []
-        for number, name in enumerate(names):
-            try:
-                files.append((name, _file_of(library, name, Path(folder) / f"{number}.dcm")))
-            except (SourceError, NotFoundError, DecodeError) as error:
-                yield Sent(name, ok=False, note=error.message)
-        yield from send(files)
+def sent_json(sent: Sent) -> dict[str, Any]:
+    """Return what became of a file as `--json` and the interface tell of it."""
+    status = None if sent.status is None else f"0x{sent.status:04X}"
+    return {"image_id": sent.name, "ok": sent.ok, "status": status, "note": sent.note}
 
 
-def _file_of(library: Library | RemoteLibrary, image_id: str, copy: Path) -> Path:
-    from medsearch_desktop.library import Library
-    from medsearch_desktop.source.opening import is_member
+def _known_to_owner(options: argparse.Namespace) -> Remembered:
+    """Return the remembered station that is meant: whoever owns the library sends to no other."""
+    from medsearch_desktop.errors import ConfigError
+    from medsearch_desktop.sending import Station
+    from medsearch_desktop.stations import Stations
 
-    if not isinstance(library, Library):
-        with copy.open("wb") as target:
-            library.fetch_image(image_id, target)
-        return copy
-    file = library.holdings.image_file(image_id)
-    if not is_member(file.path):
-        return Path(file.path)
-    source, _ = library.holdings.open_image(file)
-    with source, copy.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    return copy
-
-
-def _chosen(library: Library | RemoteLibrary, what: Sequence[str]) -> list[str]:
-    """Return one image of each instance that is named or found. Raises NotFoundError where nothing is."""
-    from medsearch_desktop.errors import NotFoundError
-
-    found: dict[str, str] = {}
-    questions = [each for each in what if not _is_image_id(each)]
-    for image_id in [each for each in what if _is_image_id(each)]:
-        found.setdefault(image_id.partition("#")[0], image_id)
-    if questions:
-        hits = library.search(" ".join(questions), k=_MOST_HITS).hits
-        for image_id in (each for hit in hits for each in hit.image_ids):
-            # The frames of an instance are sent with it.
-            found.setdefault(image_id.partition("#")[0], image_id)
-    if not found:
-        raise NotFoundError("finds no image", item=" ".join(what), remedy="Try it with `medsearch search` first")
-    return list(found.values())
+    remedy = f"Remember it so: medsearch echo {options.station} --remember NAME, with these options; then send to NAME"
+    if options.ae_title or options.tls_ca or options.tls_cert or options.tls_key or options.timeout != _SECONDS:
+        raise ConfigError(
+            "a server owns the library, and speaks to stations as they are remembered", item="options", remedy=remedy
+        )
+    if "@" not in options.station:
+        return Stations().get(options.station)
+    station = Station.parse(options.station)
+    known = next((each for each in Stations().all() if each.station == station), None)
+    if known is None:
+        raise ConfigError(
+            "a server owns the library, and sends to remembered stations alone", item=options.station, remedy=remedy
+        )
+    return known
 
 
 def _is_image_id(text: str) -> bool:
@@ -135,61 +111,43 @@ def _is_image_id(text: str) -> bool:
 
 def _echo(options: argparse.Namespace) -> int:
     from medsearch_desktop.sending import echo
+    from medsearch_desktop.stations import Stations
 
+    if options.forget:
+        Stations().forget(options.forget)
+        return answer(options, {"forgotten": options.forget}, f"{options.forget} is forgotten")
     if not options.station:
-        known = _stations()
+        known = {each.name: str(each.station) for each in Stations().all()}
         return answer(options, known, *(f"{name}  {place}" for name, place in known.items()))
-    line = _line(options)
-    echo(line)
+    asked = _remembered(options)
+    echo(asked.line(seconds=_seconds(options)))
     if options.remember:
-        _remember(options.remember, line.station)
-    return answer(options, {"station": str(line.station), "ok": True}, f"{line.station} is there")
+        Stations().remember(replace(asked, name=options.remember), replace=True)
+    return answer(options, {"station": str(asked.station), "ok": True}, f"{asked.station} is there")
 
 
-def _line(options: argparse.Namespace) -> Line:
+def _remembered(options: argparse.Namespace) -> Remembered:
+    """Return the station that options name, as it is remembered where they do not say otherwise."""
+    from medsearch_desktop.sending import Station
+    from medsearch_desktop.stations import Remembered, Stations
+
+    named = "@" not in options.station
+    known = Stations().get(options.station) if named else Remembered("", Station.parse(options.station))
+    said = {
+        "caller": options.ae_title,
+        "tls_authority": options.tls_ca and os.path.abspath(options.tls_ca),  # noqa: PTH100 - as it is typed
+        "tls_certificate": options.tls_cert and os.path.abspath(options.tls_cert),  # noqa: PTH100
+        "tls_key": options.tls_key and os.path.abspath(options.tls_key),  # noqa: PTH100
+    }
+    return replace(known, **{name: value for name, value in said.items() if value})
+
+
+def _seconds(options: argparse.Namespace) -> float:
     from medsearch_desktop.errors import ConfigError
-    from medsearch_desktop.sending import Line, Station, client_tls
 
     if not 1 <= options.timeout <= 3600:
         raise ConfigError("must be from 1 to 3600", item="--timeout")
-    tls = client_tls(authority=options.tls_ca, certificate=options.tls_cert, key=options.tls_key)
-    place = options.station if "@" in options.station else _stations().get(options.station, options.station)
-    return Line(Station.parse(place), options.ae_title, options.timeout, tls)
-
-
-def _stations() -> dict[str, str]:
-    from medsearch_desktop.errors import ConfigError
-
-    path = _stations_path()
-    try:
-        rows = json.loads(path.read_text("utf-8"))
-        return {str(name): str(place) for name, place in rows.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError("cannot be read", item=str(path), remedy="Mend or remove the file") from error
-
-
-def _remember(name: str, station: Station) -> None:
-    from medsearch_desktop.errors import ConfigError
-
-    if "@" in name or not name.isprintable() or not 1 <= len(name) <= 40:
-        raise ConfigError("is no name for a station", item=name, remedy="Give 1 to 40 characters without @")
-    path = _stations_path()
-    part = path.with_name(f"{STATIONS}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({**_stations(), name: str(station)}, indent=1, sort_keys=True) + "\n", "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ConfigError(f"cannot be written ({error.strerror})", item=str(path)) from error
-
-
-def _stations_path() -> Path:
-    from medsearch_desktop.config import config_file
-
-    return config_file().with_name(STATIONS)
+    return float(options.timeout)
 
 
 def _open(options: argparse.Namespace) -> int:

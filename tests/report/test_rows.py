@@ -55,7 +55,7 @@ def test_what_is_stated() -> None:
     assert stated is not None
     assert (stated.number, stated.study_uids, stated.accession_numbers) == ("r1", ("1.2.3",), ("A1",))
     assert (stated.study_ids, stated.patient_ids, stated.study_date) == (("77",), ("P1",), "2024-03-15")
-    assert (stated.status, stated.names) == ("preliminary", ())
+    assert (stated.status, stated.names) == ("preliminary", ("row\x1fr1\x1fp1",))
 
 
 def test_line_breaks_quotes_encodings_and_empty_rows() -> None:

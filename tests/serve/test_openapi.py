@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import messages_made as made
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from makers import register_model, uid, write_department
+from serve.test_send import station
 from servers import Local, local_server
 
 from medsearch_desktop import errors
 from medsearch_desktop.errors import MedSearchError, QueryError
 from medsearch_desktop.library import open_library
+from medsearch_desktop.sending import Station
 from medsearch_desktop.serve.api.openapi import description
 from medsearch_desktop.serve.errors import error_json
 from medsearch_desktop.serve.security import INTERNAL
@@ -50,9 +53,9 @@ class Description:
     def check_answer(self, answer: httpx.Response) -> None:
         """Hold an answer against its route, and remember that it was seen."""
         path, method = answer.request.url.path, answer.request.method.lower()
-        # Fixed names before those in braces: /api/jobs/x/events is no job.
+        # Names before what is in braces: /api/jobs/x/events is no job, and the versions of a report are no report.
         fits = [(p, m) for m, p, pattern in self.routes if m == method and pattern.fullmatch(path)]
-        route = min(fits, key=lambda fit: (fit[0].count("{"), -len(fit[0])))[0]
+        route = max(fits, key=lambda fit: len(re.sub(r"\{\w+\}", "", fit[0])))[0]
         by_status = self.told["paths"][route][method]["responses"]
         status = str(answer.status_code) if str(answer.status_code) in by_status else "default"
         kind = answer.headers.get("content-type", "").partition(";")[0]
@@ -97,6 +100,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     folder = tmp_path_factory.mktemp("openapi")
     source = write_department(folder / "source", studies=24, size=64)
     (source / "broken.dcm").write_bytes(b"no DICOM at all")
+    for name, status, changed in (("1", "P", "20240315100000"), ("2", "C", "20240315110000")):
+        (source / f"{name}.hl7").write_bytes(made.hl7("IMPRESSION: Effusion.", status=status, changed=changed))
+    (source / "3.hl7").write_bytes(made.hl7(status="X", filler="A00002"))
     with open_library(folder / "library", create=True) as library:
         library.ingest([source])
         with local_server(library) as local:
@@ -158,6 +164,10 @@ def test_every_route_answers_as_it_is_described(
     assert get(client, f"/api/studies/{STUDY}")["labels"] == [label]
     assert get(client, "/api/labels/targets", label="teaching")["targets"] == [label]
     post(client, "/api/labels/remove", **label)
+    assert get(client, f"/api/studies/{uid(1, 2)}")["withdrawn"]
+    versions = get(client, "/api/reports/A00001/versions")["versions"]
+    assert [each["is_current"] for each in versions] == [False, True]
+    assert get(client, f"/api/reports/A00001/versions/{versions[0]['version_no']}")["text"]
     entity = get(client, f"/api/reports/{REPORT}")["entities"][0]
     where = {"report_id": REPORT, "start": entity["start"], "end": entity["end"]}
     post(client, "/api/corrections", **where, assertion="uncertain", code="J91.0", note="seen")
@@ -196,6 +206,17 @@ def test_every_route_answers_as_it_is_described(
     assert begun["summary"]["failures"]
     assert len(get(client, "/api/jobs")["jobs"]) == 5
     post(client, "/api/sources/remove", path=str(gone))
+    # Stations
+    with station(tmp_path) as (place, kept):
+        at = Station.parse(place)
+        post(client, "/api/stations", name="archive", ae_title=at.ae_title, host=at.host, port=at.port)
+        assert get(client, "/api/stations")["stations"]
+        assert post(client, "/api/stations/echo", name="archive")["name"] == "archive"
+        assert post(client, "/api/send/count", studies=[STUDY])["files"] == 2
+        sending = follow(client, described, post(client, "/api/send", 202, station="archive", studies=[STUDY]))
+        assert sending["summary"]["sent"] == len(kept) == 2
+        assert get(client, f"/api/jobs/{sending['job_id']}/files")["files"]
+        post(client, "/api/stations/remove", name="archive")
     # The library
     assert post(client, "/api/models/cancel")["switch"] is None
     assert get(client, "/api/status")["switch"] is None

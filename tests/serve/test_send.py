@@ -172,7 +172,8 @@ def test_a_member_of_an_archive_is_sent(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_served_library_is_sent_from(library: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with served(Path(library)), station(tmp_path) as (place, kept):
-        status, told = run(capsys, "send", place, "view:PA", "--library", library)
+        assert run(capsys, "echo", place, "--remember", "archive")[0] == 0
+        status, told = run(capsys, "send", "archive", "view:PA", "--library", library)
     assert (status, told["sent"], len(kept)) == (0, 4, 4)
 
 

@@ -26,6 +26,7 @@ from medsearch_desktop.serve.api.models import ErrorAnswer
 from medsearch_desktop.serve.api.pages import BUILT, page_routes
 from medsearch_desktop.serve.api.preview import preview_routes
 from medsearch_desktop.serve.api.search import search_routes
+from medsearch_desktop.serve.api.sending import sending_routes
 from medsearch_desktop.serve.api.status import status_routes
 from medsearch_desktop.serve.api.studies import study_routes
 from medsearch_desktop.serve.api.upkeep import upkeep_routes
@@ -85,6 +86,7 @@ def api_routes(library: Library, security: Security, jobs: Jobs, front: Front, u
     api.include_router(list_routes(library))
     api.include_router(preview_routes(library))
     api.include_router(job_routes(library, jobs, upkeep))
+    api.include_router(sending_routes(library, jobs))
     api.include_router(status_routes(library, security))
     api.include_router(window_routes(front))
     api.include_router(health_routes(library, jobs))

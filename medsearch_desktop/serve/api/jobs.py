@@ -39,6 +39,7 @@ EXAMPLE = {
     "state": "running",
     "paths": ["/archive"],
     "within": "",
+    "station": "",
     "metadata_only": False,
     "dry_run": False,
     "everything": False,
@@ -154,7 +155,7 @@ def job_routes(library: Library, jobs: Jobs, upkeep: Upkeep) -> APIRouter:
     @router.post("/sources/remove", responses=example({"path": "/archive", "files": 24}, model=models.ForgottenSource))
     def remove(source: SourcePath) -> Json:
         """Forget a folder: its records go, its files stay as they are. It is watched no more."""
-        if any(job.state not in ENDED for job in jobs.all()):
+        if any(job.state not in ENDED and job.kind is not JobKind.SEND for job in jobs.all()):
             raise RequestError("a job is under way", remedy="Cancel it, or wait until it has ended")
         # Else it would be back with the next change in it.
         with suppress(NotFoundError):
@@ -179,6 +180,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "state": state,
         "paths": job.paths,
         "within": job.within,
+        "station": job.sending.station if job.sending is not None else "",
         "metadata_only": job.metadata_only,
         "dry_run": job.dry_run,
         "everything": job.everything,

@@ -20,8 +20,9 @@ class Progress(IngestEvent):
     """How far a job is.
 
     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-    in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left`
-    is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+    in "report", files in "sent", of which `images` were taken; of looking the library over, steps in "records" and
+    "indexes", files in "files". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since
+    the start.
     """
 
     left: int = 0
@@ -74,14 +75,24 @@ class RereadSummary(Answer):
     changed_reports: int
 
 
+class SendSummary(Answer):
+    """What sending did: files that the station took, that were not sent, and that were left when it was stopped."""
+
+    station: str
+    sent: int
+    failed: int
+    left: int
+    seconds: float
+
+
 class Job(Answer):
     """One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
 
     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
-    MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
-    `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they
-    are. `begun_by` is "watch" or "receive" where the server keeps the library current by itself; of these the list
-    holds the latest of each folder.
+    MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired, of "send" a SendSummary. `metadata_only` is of
+    ingests, `dry_run` and `everything` are of reading reports again, `station` is of sending. `within` is the folder
+    that `paths` are parts of, if they are. `begun_by` is "watch" or "receive" where the server keeps the library
+    current by itself; of these the list holds the latest of each folder.
     """
 
     job_id: str
@@ -90,6 +101,7 @@ class Job(Answer):
     state: JobState
     paths: list[str]
     within: str
+    station: str
     metadata_only: bool
     dry_run: bool
     everything: bool
@@ -97,7 +109,7 @@ class Job(Answer):
     started: float
     ended: float
     progress: Progress | None
-    summary: IngestSummary | RereadSummary | MatchCurve | HealthAnswer | Repaired | None
+    summary: IngestSummary | RereadSummary | MatchCurve | HealthAnswer | Repaired | SendSummary | None
     error: ErrorBody | None
 
 

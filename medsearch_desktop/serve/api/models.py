@@ -25,6 +25,7 @@ from medsearch_desktop.records import (
     Section,
 )
 from medsearch_desktop.search.complete import Completion
+from medsearch_desktop.statements import ReportStatus
 
 # A field with a default value is in every answer all the same.
 WHOLE = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -146,19 +147,67 @@ class Findings(Answer):
     uncertain: list[str]
 
 
+class VersionNote(Answer):
+    """Of a report with versions: status and time of the one that counts, and how many are kept."""
+
+    report_id: str
+    status: ReportStatus
+    effective: str
+    versions: int
+
+
+class Version(Answer):
+    """One version of a report, its status and times (ISO 8601 or empty); `is_current` for the one that is searched.
+
+    `characters` counts its text, which is "" in a cancellation; `position` is its place in its file, from 0.
+    """
+
+    version_no: int
+    status: ReportStatus
+    effective: str
+    sent: str
+    path: str
+    position: int
+    is_current: bool
+    characters: int
+
+
+class Versions(Answer):
+    """Every version of a report in the order of their time; none for one that came as mere text."""
+
+    report_id: str
+    versions: list[Version]
+
+
+class VersionText(Version):
+    """One version of a report with its text, which is not read unless it is the one that is searched."""
+
+    report_id: str
+    text: str
+
+
 class Report(Answer):
-    """A report as it is stored; `sections` are texts by name, `spans` the places of the parts in `text`."""
+    """A report as it is stored; `sections` are texts by name, `spans` the places of the parts in `text`.
+
+    `status`, `effective`, `accession_numbers` and `study_uids` are what its message states, empty where it came as mere
+    text; `version` is of the version that is searched, null for a report of which no versions are kept.
+    """
 
     report_id: str
     sections: dict[str, str]
     entities: list[ReportEntity]
     findings: Findings
     language: str
+    status: ReportStatus | Literal[""]
+    effective: str
+    accession_numbers: list[str]
+    study_uids: list[str]
     text: str
     study_uid: str | None
     spans: list[Section]
     path: str
     pipeline_version: str
+    version: VersionNote | None
 
 
 class StudyImage(Answer):
@@ -212,7 +261,7 @@ class Label(Answer):
 class Study(Answer):
     """One study with its images in the order of series and instance, and the patient's others, oldest first.
 
-    `patient_age` is in years.
+    `patient_age` is in years. `withdrawn` are reports that state this study and were cancelled, which nothing finds.
     """
 
     study_uid: str
@@ -227,6 +276,7 @@ class Study(Answer):
     labels: list[Label]
     others: list[StudySummary]
     reports: list[Report]
+    withdrawn: list[VersionNote]
 
 
 @dataclass(config=WHOLE, frozen=True)

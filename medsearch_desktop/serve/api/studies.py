@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, Field
 
-from medsearch_desktop.errors import RequestError
+from medsearch_desktop.errors import NotFoundError, RequestError
 from medsearch_desktop.library import Library
 from medsearch_desktop.records import Assertion
 from medsearch_desktop.report.reader import extract_json
 from medsearch_desktop.serve.api import models
 from medsearch_desktop.serve.api.answers import Json, example
+from medsearch_desktop.statements import StoredVersion
 
 Uid = Annotated[str, Path(max_length=200)]
 ReportId = Annotated[str, Path(max_length=1000)]
@@ -26,6 +27,17 @@ _REPORT = {
     "findings": {"present": ["Effusion"], "absent": [], "uncertain": []},
     "language": "en",
 }
+_VERSION = {
+    "version_no": 1,
+    "status": "final",
+    "effective": "2024-03-15T10:10:00",
+    "sent": "2024-03-15T10:15:00",
+    "path": "/feed/1.hl7",
+    "position": 0,
+    "is_current": True,
+    "characters": 38,
+}
+_VERSIONS = {"report_id": "A1", "versions": [_VERSION]}
 _LABEL = {"target_kind": "study", "target_id": "1.2.826.0.1.3680043.10.1.1.1", "label": "teaching"}
 _STUDY = {
     "study_uid": "1.2.826.0.1.3680043.10.1.1.1",
@@ -78,7 +90,27 @@ def study_routes(library: Library) -> APIRouter:
         found = library.holdings.study(study_uid)
         row = asdict(found)
         del row["report_ids"]
-        return Json({**row, "reports": [_report(library, report_id) for report_id in found.report_ids]})
+        reports = [_report(library, report_id) for report_id in found.report_ids]
+        withdrawn = [asdict(note) for note in library.holdings.withdrawn_reports(found)]
+        return Json({**row, "reports": reports, "withdrawn": withdrawn})
+
+    # Before the route of a report, which takes every path.
+    @router.get("/reports/{report_id:path}/versions", responses=example(_VERSIONS, model=models.Versions))
+    def versions(report_id: ReportId) -> Json:
+        """List every version that came of a report, withdrawn ones too, and which of them is searched."""
+        found = library.report_versions(report_id)
+        return Json({"report_id": report_id, "versions": [_version(each) for each in found]})
+
+    @router.get(
+        "/reports/{report_id:path}/versions/{version_no}",
+        responses=example({"report_id": "A1", **_VERSION, "text": _REPORT["text"]}, model=models.VersionText),
+    )
+    def version(report_id: ReportId, version_no: Annotated[int, Path(ge=0, lt=1 << 63)]) -> Json:
+        """Show the text of one version of a report."""
+        found = next((each for each in library.report_versions(report_id) if each.version_no == version_no), None)
+        if found is None:
+            raise NotFoundError("the report has no such version", item=str(version_no))
+        return Json({"report_id": report_id, **_version(found), "text": found.text})
 
     @router.get("/reports/{report_id:path}", responses=example(_REPORT, model=models.Report))
     def report(report_id: ReportId) -> Json:
@@ -135,6 +167,17 @@ def study_routes(library: Library) -> APIRouter:
 
 def _report(library: Library, report_id: str) -> dict[str, Any]:
     stored = library.report(report_id)
-    row = {**extract_json(stored.report), "text": stored.report.text, "study_uid": stored.report.study_uid}
+    # What a message states of its report is there of one that came as mere text, too: nothing.
+    nothing: dict[str, Any] = {"status": "", "effective": "", "accession_numbers": [], "study_uids": []}
+    row = {**nothing, **extract_json(stored.report), "text": stored.report.text, "study_uid": stored.report.study_uid}
     spans = [{"name": s.name, "start": s.start, "end": s.end} for s in stored.report.sections]
-    return {**row, "spans": spans, "path": stored.path, "pipeline_version": stored.pipeline_version}
+    note = library.holdings.version_notes([report_id]).get(report_id)
+    row |= {"spans": spans, "path": stored.path, "pipeline_version": stored.pipeline_version}
+    return {**row, "version": asdict(note) if note is not None else None}
+
+
+def _version(version: StoredVersion) -> dict[str, Any]:
+    row = asdict(version)
+    text = row.pop("text")
+    del row["report_id"]
+    return {**row, "characters": len(text)}

@@ -108,6 +108,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/reports/{report_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Versions
+         * @description List every version that came of a report, withdrawn ones too, and which of them is searched.
+         */
+        get: operations["versions_api_reports__report_id__versions_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/reports/{report_id}/versions/{version_no}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Version
+         * @description Show the text of one version of a report.
+         */
+        get: operations["version_api_reports__report_id__versions__version_no__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/reports/{report_id}": {
         parameters: {
             query?: never;
@@ -772,6 +812,130 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/stations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stations
+         * @description List the stations that are remembered at this machine.
+         */
+        get: operations["stations_api_stations_get"];
+        put?: never;
+        /**
+         * Remember
+         * @description Remember a station under a name that is free; whether it is there is not asked.
+         */
+        post: operations["remember_api_stations_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/stations/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forget
+         * @description Forget a station; what waits to be sent to it fails.
+         */
+        post: operations["forget_api_stations_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/stations/echo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask
+         * @description Ask a station whether it is there (C-ECHO); what does not work is told as an error.
+         */
+        post: operations["ask_api_stations_echo_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/send/count": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Count
+         * @description Count what a selection comes to, and send nothing.
+         */
+        post: operations["count_api_send_count_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/send": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send
+         * @description Send to a remembered station as a job (C-STORE); its files are told of by /api/jobs/{job_id}/files.
+         */
+        post: operations["send_api_send_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Files
+         * @description Tell what became of each file of a job of sending so far.
+         */
+        get: operations["files_api_jobs__job_id__files_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/status": {
         parameters: {
             query?: never;
@@ -1367,6 +1531,16 @@ export interface components {
             corrections: components["schemas"]["Correction"][];
         };
         /**
+         * Echoed
+         * @description A station that answered C-ECHO, and after how many seconds.
+         */
+        Echoed: {
+            /** Name */
+            name: string;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
          * Entity
          * @description One mention in a report.
          *
@@ -1652,6 +1826,14 @@ export interface components {
             files: number;
         };
         /**
+         * ForgottenStation
+         * @description The station that was forgotten.
+         */
+        ForgottenStation: {
+            /** Name */
+            name: string;
+        };
+        /**
          * HealthAnswer
          * @description What was looked at and found; `faults` counts all, `listed` names the first 1,000, `recall` is a share.
          */
@@ -1782,10 +1964,10 @@ export interface components {
          * @description One job; times are Unix seconds, 0 for not yet. `summary` is there once it has ended, or `error`.
          *
          *     The summary of "ingest" and "retry" is an IngestSummary, of "reprocess" a RereadSummary, of "calibrate" a
-         *     MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired. `metadata_only` is of ingests, `dry_run` and
-         *     `everything` are of reading reports again. `within` is the folder that `paths` are parts of, if they
-         *     are. `begun_by` is "watch" or "receive" where the server keeps the library current by itself; of these the list
-         *     holds the latest of each folder.
+         *     MatchCurve, of "verify" a HealthAnswer, of "repair" a Repaired, of "send" a SendSummary. `metadata_only` is of
+         *     ingests, `dry_run` and `everything` are of reading reports again, `station` is of sending. `within` is the folder
+         *     that `paths` are parts of, if they are. `begun_by` is "watch" or "receive" where the server keeps the library
+         *     current by itself; of these the list holds the latest of each folder.
          */
         Job: {
             /** Job Id */
@@ -1797,6 +1979,8 @@ export interface components {
             paths: string[];
             /** Within */
             within: string;
+            /** Station */
+            station: string;
             /** Metadata Only */
             metadata_only: boolean;
             /** Dry Run */
@@ -1811,7 +1995,7 @@ export interface components {
             ended: number;
             progress: components["schemas"]["Progress"] | null;
             /** Summary */
-            summary: components["schemas"]["IngestSummary"] | components["schemas"]["RereadSummary"] | components["schemas"]["MatchCurve"] | components["schemas"]["HealthAnswer"] | components["schemas"]["Repaired"] | null;
+            summary: components["schemas"]["IngestSummary"] | components["schemas"]["RereadSummary"] | components["schemas"]["MatchCurve"] | components["schemas"]["HealthAnswer"] | components["schemas"]["Repaired"] | components["schemas"]["SendSummary"] | null;
             error: components["schemas"]["ErrorBody"] | null;
         };
         /**
@@ -1819,7 +2003,7 @@ export interface components {
          * @description What a job does.
          * @enum {string}
          */
-        JobKind: "ingest" | "retry" | "calibrate" | "reprocess" | "verify" | "repair";
+        JobKind: "ingest" | "retry" | "calibrate" | "reprocess" | "verify" | "repair" | "send";
         /**
          * JobList
          * @description The jobs of this launch, the oldest first.
@@ -1838,8 +2022,8 @@ export interface components {
          * Keeping
          * @description How a watched folder, or receiving, stands.
          *
-         *     `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` is tried again but for
-         *     what is no fault of the outside.
+         *     `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` what does not go on
+         *     because of an error; receiving is then tried again.
          * @enum {string}
          */
         Keeping: "off" | "resting" | "beginning" | "watching" | "polling" | "listening" | "away" | "paused" | "failed";
@@ -2230,6 +2414,74 @@ export interface components {
             note?: string;
         };
         /**
+         * NewSending
+         * @description What to send, and to which station by its name.
+         */
+        NewSending: {
+            /**
+             * Studies
+             * @default []
+             */
+            studies?: string[];
+            /**
+             * Series
+             * @default []
+             */
+            series?: string[];
+            /**
+             * Images
+             * @default []
+             */
+            images?: string[];
+            /**
+             * Question
+             * @default
+             */
+            question?: string;
+            /**
+             * Again
+             * @default
+             */
+            again?: string;
+            /** Station */
+            station: string;
+        };
+        /**
+         * NewStation
+         * @description A station to remember. With `tls_authority`, that of its certificate, or an own certificate it is encrypted.
+         */
+        NewStation: {
+            /** Name */
+            name: string;
+            /** Ae Title */
+            ae_title: string;
+            /** Host */
+            host: string;
+            /** Port */
+            port: number;
+            /**
+             * Caller
+             * @description The AE title of this program.
+             * @default MEDSEARCH
+             */
+            caller?: string;
+            /**
+             * Tls Authority
+             * @default
+             */
+            tls_authority?: string;
+            /**
+             * Tls Certificate
+             * @default
+             */
+            tls_certificate?: string;
+            /**
+             * Tls Key
+             * @default
+             */
+            tls_key?: string;
+        };
+        /**
          * OldEntry
          * @description An entry to take off its list.
          */
@@ -2251,8 +2503,9 @@ export interface components {
          * @description How far a job is.
          *
          *     `stage` says what is counted: files while "discovered" and "file", images of earlier ingests in "vector", reports
-         *     in "report"; of looking the library over, steps in "records" and "indexes", files in "files". `left`
-         *     is what of `total` is not settled, `rate` counts a second, `seconds` are since the start.
+         *     in "report", files in "sent", of which `images` were taken; of looking the library over, steps in "records" and
+         *     "indexes", files in "files". `left` is what of `total` is not settled, `rate` counts a second, `seconds` are since
+         *     the start.
          */
         Progress: {
             /** Stage */
@@ -2391,6 +2644,9 @@ export interface components {
         /**
          * Report
          * @description A report as it is stored; `sections` are texts by name, `spans` the places of the parts in `text`.
+         *
+         *     `status`, `effective`, `accession_numbers` and `study_uids` are what its message states, empty where it came as mere
+         *     text; `version` is of the version that is searched, null for a report of which no versions are kept.
          */
         Report: {
             /** Report Id */
@@ -2404,6 +2660,14 @@ export interface components {
             findings: components["schemas"]["Findings"];
             /** Language */
             language: string;
+            /** Status */
+            status: components["schemas"]["ReportStatus"] | "";
+            /** Effective */
+            effective: string;
+            /** Accession Numbers */
+            accession_numbers: string[];
+            /** Study Uids */
+            study_uids: string[];
             /** Text */
             text: string;
             /** Study Uid */
@@ -2414,6 +2678,7 @@ export interface components {
             path: string;
             /** Pipeline Version */
             pipeline_version: string;
+            version: components["schemas"]["VersionNote"] | null;
         };
         /**
          * ReportChanges
@@ -2482,6 +2747,12 @@ export interface components {
             /** Sentence End */
             sentence_end: number;
         };
+        /**
+         * ReportStatus
+         * @description How far along one version of a report is.
+         * @enum {string}
+         */
+        ReportStatus: "preliminary" | "final" | "corrected" | "cancelled";
         /**
          * RereadSummary
          * @description What reading reports again changed, or would change in a dry run.
@@ -2603,6 +2874,93 @@ export interface components {
             end: number;
         };
         /**
+         * Selection
+         * @description What to send: studies and series by UID, images by identifier, the studies of a question, all of them together.
+         *
+         *     `again` is a job of sending: what it did not send.
+         */
+        Selection: {
+            /**
+             * Studies
+             * @default []
+             */
+            studies?: string[];
+            /**
+             * Series
+             * @default []
+             */
+            series?: string[];
+            /**
+             * Images
+             * @default []
+             */
+            images?: string[];
+            /**
+             * Question
+             * @default
+             */
+            question?: string;
+            /**
+             * Again
+             * @default
+             */
+            again?: string;
+        };
+        /**
+         * SelectionCount
+         * @description What a selection comes to; a file holds one image, or all frames of it.
+         */
+        SelectionCount: {
+            /** Studies */
+            studies: number;
+            /** Files */
+            files: number;
+            /** Bytes */
+            bytes: number;
+        };
+        /**
+         * SendSummary
+         * @description What sending did: files that the station took, that were not sent, and that were left when it was stopped.
+         */
+        SendSummary: {
+            /** Station */
+            station: string;
+            /** Sent */
+            sent: number;
+            /** Failed */
+            failed: number;
+            /** Left */
+            left: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * SentFile
+         * @description What became of one file: the status of the station's answer (PS3.7 annex C), null without one, and a note.
+         */
+        SentFile: {
+            /** Image Id */
+            image_id: string;
+            /** Ok */
+            ok: boolean;
+            /** Status */
+            status: string | null;
+            /** Note */
+            note: string;
+        };
+        /**
+         * SentFiles
+         * @description What became of files, in the order in which they went, and the cursor of the next page: empty on the last.
+         */
+        SentFiles: {
+            /** Total */
+            total: number;
+            /** Files */
+            files: components["schemas"]["SentFile"][];
+            /** Next */
+            next: string;
+        };
+        /**
          * Share
          * @description What one signal ("text", "image", ...) gave to a hit: its own score, rank and share of the total.
          */
@@ -2662,6 +3020,46 @@ export interface components {
             author?: string;
         };
         /**
+         * StationList
+         * @description The stations that the user of this machine has remembered, by name.
+         */
+        StationList: {
+            /** Stations */
+            stations: components["schemas"]["StationRow"][];
+        };
+        /**
+         * StationName
+         * @description A station by its name.
+         */
+        StationName: {
+            /** Name */
+            name: string;
+        };
+        /**
+         * StationRow
+         * @description A station: where it is, as whom it is called (`caller`), and the PEM files of this machine for encryption.
+         */
+        StationRow: {
+            /** Name */
+            name: string;
+            /** Ae Title */
+            ae_title: string;
+            /** Host */
+            host: string;
+            /** Port */
+            port: number;
+            /** Caller */
+            caller: string;
+            /** Encrypted */
+            encrypted: boolean;
+            /** Tls Authority */
+            tls_authority: string;
+            /** Tls Certificate */
+            tls_certificate: string;
+            /** Tls Key */
+            tls_key: string;
+        };
+        /**
          * Status
          * @description The library as a whole.
          *
@@ -2690,7 +3088,7 @@ export interface components {
          * Study
          * @description One study with its images in the order of series and instance, and the patient's others, oldest first.
          *
-         *     `patient_age` is in years.
+         *     `patient_age` is in years. `withdrawn` are reports that state this study and were cancelled, which nothing finds.
          */
         Study: {
             /** Study Uid */
@@ -2717,6 +3115,8 @@ export interface components {
             others: components["schemas"]["StudySummary"][];
             /** Reports */
             reports: components["schemas"]["Report"][];
+            /** Withdrawn */
+            withdrawn: components["schemas"]["VersionNote"][];
         };
         /**
          * StudyImage
@@ -2977,6 +3377,77 @@ export interface components {
              * @default false
              */
             files?: boolean;
+        };
+        /**
+         * Version
+         * @description One version of a report, its status and times (ISO 8601 or empty); `is_current` for the one that is searched.
+         *
+         *     `characters` counts its text, which is "" in a cancellation; `position` is its place in its file, from 0.
+         */
+        Version: {
+            /** Version No */
+            version_no: number;
+            status: components["schemas"]["ReportStatus"];
+            /** Effective */
+            effective: string;
+            /** Sent */
+            sent: string;
+            /** Path */
+            path: string;
+            /** Position */
+            position: number;
+            /** Is Current */
+            is_current: boolean;
+            /** Characters */
+            characters: number;
+        };
+        /**
+         * VersionNote
+         * @description Of a report with versions: status and time of the one that counts, and how many are kept.
+         */
+        VersionNote: {
+            /** Report Id */
+            report_id: string;
+            status: components["schemas"]["ReportStatus"];
+            /** Effective */
+            effective: string;
+            /** Versions */
+            versions: number;
+        };
+        /**
+         * VersionText
+         * @description One version of a report with its text, which is not read unless it is the one that is searched.
+         */
+        VersionText: {
+            /** Version No */
+            version_no: number;
+            status: components["schemas"]["ReportStatus"];
+            /** Effective */
+            effective: string;
+            /** Sent */
+            sent: string;
+            /** Path */
+            path: string;
+            /** Position */
+            position: number;
+            /** Is Current */
+            is_current: boolean;
+            /** Characters */
+            characters: number;
+            /** Report Id */
+            report_id: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * Versions
+         * @description Every version of a report in the order of their time; none for one that came as mere text.
+         */
+        Versions: {
+            /** Report Id */
+            report_id: string;
+            /** Versions */
+            versions: components["schemas"]["Version"][];
         };
         /**
          * VisualAnswer
@@ -3546,6 +4017,100 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Study"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    versions_api_reports__report_id__versions_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                report_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "report_id": "A1",
+                     *       "versions": [
+                     *         {
+                     *           "version_no": 1,
+                     *           "status": "final",
+                     *           "effective": "2024-03-15T10:10:00",
+                     *           "sent": "2024-03-15T10:15:00",
+                     *           "path": "/feed/1.hl7",
+                     *           "position": 0,
+                     *           "is_current": true,
+                     *           "characters": 38
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Versions"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    version_api_reports__report_id__versions__version_no__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                report_id: string;
+                version_no: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "report_id": "A1",
+                     *       "version_no": 1,
+                     *       "status": "final",
+                     *       "effective": "2024-03-15T10:10:00",
+                     *       "sent": "2024-03-15T10:15:00",
+                     *       "path": "/feed/1.hl7",
+                     *       "position": 0,
+                     *       "is_current": true,
+                     *       "characters": 38,
+                     *       "text": "FINDINGS: Large left pleural effusion."
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VersionText"];
                 };
             };
             /** @description What went wrong */
@@ -4748,6 +5313,7 @@ export interface operations {
                      *             "/archive"
                      *           ],
                      *           "within": "",
+                     *           "station": "",
                      *           "metadata_only": false,
                      *           "dry_run": false,
                      *           "everything": false,
@@ -4810,6 +5376,7 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4868,6 +5435,7 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -4957,6 +5525,7 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5059,6 +5628,7 @@ export interface operations {
                      *         "/archive"
                      *       ],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5117,6 +5687,7 @@ export interface operations {
                      *       "state": "waiting",
                      *       "paths": [],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5162,6 +5733,7 @@ export interface operations {
                      *       "state": "waiting",
                      *       "paths": [],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5250,6 +5822,315 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ForgottenSource"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    stations_api_stations_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "stations": [
+                     *         {
+                     *           "name": "archive",
+                     *           "ae_title": "ARCHIVE",
+                     *           "host": "10.1.2.9",
+                     *           "port": 104,
+                     *           "caller": "MEDSEARCH",
+                     *           "encrypted": false,
+                     *           "tls_authority": "",
+                     *           "tls_certificate": "",
+                     *           "tls_key": ""
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StationList"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    remember_api_stations_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewStation"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "archive",
+                     *       "ae_title": "ARCHIVE",
+                     *       "host": "10.1.2.9",
+                     *       "port": 104,
+                     *       "caller": "MEDSEARCH",
+                     *       "encrypted": false,
+                     *       "tls_authority": "",
+                     *       "tls_certificate": "",
+                     *       "tls_key": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StationRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    forget_api_stations_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StationName"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "archive"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ForgottenStation"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ask_api_stations_echo_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StationName"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "archive",
+                     *       "seconds": 0.02
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Echoed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    count_api_send_count_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Selection"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "studies": 1,
+                     *       "files": 2,
+                     *       "bytes": 16800000
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SelectionCount"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    send_api_send_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSending"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "job_id": "0f8fad5bd9cb469fa16570867728950e",
+                     *       "kind": "send",
+                     *       "state": "waiting",
+                     *       "station": "archive",
+                     *       "paths": [],
+                     *       "metadata_only": false,
+                     *       "dry_run": false,
+                     *       "everything": false,
+                     *       "created": 1774000000,
+                     *       "started": 0,
+                     *       "ended": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    files_api_jobs__job_id__files_get: {
+        parameters: {
+            query?: {
+                /** @description How many to answer with at most. */
+                k?: number;
+                /** @description `next` of the page before; empty for the first. */
+                cursor?: string;
+                /** @description Those alone that were not taken. */
+                failed?: boolean;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "total": 1,
+                     *       "files": [
+                     *         {
+                     *           "image_id": "1.2.826.0.1.3680043.10.1.1.1.1",
+                     *           "ok": true,
+                     *           "status": "0x0000",
+                     *           "note": ""
+                     *         }
+                     *       ],
+                     *       "next": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SentFiles"];
                 };
             };
             /** @description What went wrong */
@@ -5591,6 +6472,7 @@ export interface operations {
                      *       "state": "running",
                      *       "paths": [],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,
@@ -5648,6 +6530,7 @@ export interface operations {
                      *       "state": "done",
                      *       "paths": [],
                      *       "within": "",
+                     *       "station": "",
                      *       "metadata_only": false,
                      *       "dry_run": false,
                      *       "everything": false,

@@ -4,7 +4,7 @@ import { Button } from 'react-aria-components/Button';
 import type { HealthAnswer, Job } from '../api/records';
 import type { Act } from './act';
 import { faultsOf, standing } from './say';
-import { hasEnded } from './useJob';
+import { hasEnded } from '../parts/useJobEvents';
 
 const ofChecking = (job: Job): boolean => job.kind === 'verify' || job.kind === 'repair';
 

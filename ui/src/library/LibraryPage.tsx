@@ -8,13 +8,16 @@ import { post } from '../api/client';
 import * as ask from '../api/queries';
 import type { Job } from '../api/records';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import { SentFiles } from '../parts/SentFiles';
+import { hasEnded } from '../parts/useJobEvents';
 import type { Act } from './act';
 import { Checking } from './Checking';
 import { KeepCurrent, useTakenIn } from './KeepCurrent';
 import { Receiving } from './Receiving';
 import { bytes, nameOf, standing } from './say';
+import { Stations } from './Stations';
 import { foldersOf, watched } from './upkeep';
-import { hasEnded, useLiveJobs } from './useJob';
+import { useLiveJobs } from './useJob';
 
 /** The library itself: where its studies come from, what is going on, what failed, models, codes, room. */
 export function LibraryPage() {
@@ -35,6 +38,7 @@ export function LibraryPage() {
       {error !== null && <ErrorMessage error={error} what="That did not work" />}
       <Folders act={act} />
       <Receiving act={act} />
+      <Stations />
       <Failures act={act} />
       <Checks act={act} />
       <Models act={act} />
@@ -57,7 +61,7 @@ function Folders({ act }: { act: Act }) {
   const [removing, setRemoving] = useState('');
   useLiveJobs(jobs);
   useTakenIn(kept);
-  const busy = jobs.some((job) => !hasEnded(job));
+  const busy = jobs.some((job) => job.kind !== 'send' && !hasEnded(job));
   return (
     <section aria-labelledby="folders">
       <h2 id="folders">Folders</h2>
@@ -133,6 +137,7 @@ const AGAIN: Record<Job['kind'], (job: Job) => Parameters<Act>> = {
   calibrate: () => ['/model/calibrate'],
   verify: () => ['/health/verify', {}],
   repair: () => ['/health/repair', {}],
+  send: ({ station, job_id }) => ['/send', { station, again: job_id }],
 };
 /** What was stopped of that which the server began by itself, it goes on with when it is told. */
 const again = (job: Job): Parameters<Act> =>
@@ -147,6 +152,8 @@ function JobRow({ job, act }: { job: Job; act: Act }) {
   const now = job.progress;
   // The match meter, once begun, is measured to its end: a minute at most.
   const stoppable = !hasEnded(job) && (job.kind !== 'calibrate' || job.state === 'waiting');
+  const unsent = job.kind === 'send' && (job.state === 'failed' || (job.state === 'done' && (now?.failed ?? 0) > 0));
+  const [listed, list] = useState(false);
   return (
     <>
       <span className="path">{what}</span>
@@ -162,7 +169,14 @@ function JobRow({ job, act }: { job: Job; act: Act }) {
       <span className="actions">
         {stoppable && <Button onPress={() => void act(`/jobs/${job.job_id}/cancel`)}>Pause</Button>}
         {job.state === 'stopped' && <Button onPress={() => void act(...again(job))}>Go on</Button>}
+        {unsent && <Button onPress={() => void act(...AGAIN[job.kind](job))}>Send what was not sent</Button>}
+        {job.kind === 'send' && hasEnded(job) && (now?.settled ?? 0) > 0 && (
+          <Button aria-expanded={listed} aria-label={`Files: ${what}`} onPress={() => list(!listed)}>
+            Files
+          </Button>
+        )}
       </span>
+      {listed && <SentFiles job={job.job_id} failed={false} />}
     </>
   );
 }

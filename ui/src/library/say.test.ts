@@ -45,6 +45,14 @@ it('says how a job stands', () => {
   expect(standing(job({ state: 'done', summary: mended }))).toBe(
     '2 mended: vector-without-image; the text index was made anew; 1 files are read again when their folder is',
   );
+  const sent = (more: object) => ({ station: 'archive', sent: 1, failed: 0, left: 0, ...more }) as Job['summary'];
+  expect(standing(job({ state: 'done', summary: sent({}) }))).toBe('1 file sent');
+  expect(standing(job({ state: 'stopped', summary: sent({ sent: 2, failed: 3, left: 4 }) }))).toBe(
+    '2 files sent, 3 not taken, 4 left',
+  );
+  expect(standing(job({ progress: { ...progress, stage: 'sent' } }))).toBe(
+    '10 of 30 files, 4.0 a second, 5 s left, 1 failed',
+  );
   expect(standing(job({ state: 'failed', error: { kind: 'source', message: 'is away', item: '/a' } }))).toBe(
     '/a: is away',
   );
@@ -58,11 +66,12 @@ it('tells faults by their kind', () => {
 });
 
 it('says what a job does', () => {
-  const kinds = ['ingest', 'retry', 'reprocess', 'calibrate'] as const;
-  expect(kinds.map((kind) => nameOf(job({ kind, paths: ['/a', '/b'] })))).toEqual([
+  const kinds = ['ingest', 'retry', 'reprocess', 'calibrate', 'send'] as const;
+  expect(kinds.map((kind) => nameOf(job({ kind, paths: ['/a', '/b'], station: 'archive' })))).toEqual([
     '/a, /b',
     'What failed, again',
     'Reports, read again',
     'Match meter',
+    'To archive',
   ]);
 });

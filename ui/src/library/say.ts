@@ -20,6 +20,10 @@ export function duration(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** "1 file", "4 files". */
+export const counted = (count: number, one: string, many = `${one}s`): string =>
+  `${count.toLocaleString('en')} ${count === 1 ? one : many}`;
+
 const whatOf = (stage: string): string => (stage === 'report' ? 'reports' : stage === 'vector' ? 'images' : 'files');
 
 /** What a job does. */
@@ -37,6 +41,8 @@ export function nameOf(job: Job): string {
       return 'The library, checked';
     case 'repair':
       return 'The library, set right';
+    case 'send':
+      return `To ${job.station}`;
   }
 }
 
@@ -76,6 +82,14 @@ export function standing(job: Job): string {
       const made = summary.rebuilt.map((name) => `the ${name} was made anew`);
       return [...mended, ...made, ...read].join('; ') || 'nothing was to be done';
     }
+    if ('left' in summary)
+      return [
+        `${counted(summary.sent, 'file')} sent`,
+        summary.failed > 0 ? `${summary.failed} not taken` : '',
+        summary.left > 0 ? `${summary.left} left` : '',
+      ]
+        .filter(Boolean)
+        .join(', ');
     if ('changed_reports' in summary)
       return `${summary.read} reports read, ${summary.changed_reports} of them are understood otherwise`;
     const parts = COUNTS.filter((name) => summary[name] > 0).map((name) => `${summary[name]} ${name}`);

@@ -3,30 +3,33 @@ import { useEffect } from 'react';
 
 import { jobs as allJobs } from '../api/queries';
 import type { Job } from '../api/records';
+import { followJob, hasEnded } from '../parts/useJobEvents';
 
-const ENDED = new Set(['done', 'failed', 'stopped']);
-
-export const hasEnded = (job: Job): boolean => ENDED.has(job.state);
-
-/** Keep the job that runs up to date by the server's events, and all that an ingest changes once it has ended. */
+/** Keep the jobs that run up to date by the server's events, and all that an ingest changes once it has ended. */
 export function useLiveJobs(jobs: readonly Job[]): void {
   const queries = useQueryClient();
-  const live = jobs.find((job) => !hasEnded(job))?.job_id;
+  // Sending has a turn of its own: of each turn the first that has not ended is the one that runs.
+  const live = [true, false]
+    .map((sends) => jobs.find((job) => !hasEnded(job) && (job.kind === 'send') === sends)?.job_id)
+    .filter((id) => id !== undefined)
+    .join(' ');
   useEffect(() => {
-    if (live === undefined) return;
-    const events = new EventSource(`/api/jobs/${encodeURIComponent(live)}/events`);
-    events.onmessage = (event: MessageEvent<string>) => {
-      const job = JSON.parse(event.data) as Job;
-      queries.setQueryData(allJobs.queryKey, (before) =>
-        before?.map((each) => (each.job_id === job.job_id ? job : each)),
+    const ends = live
+      .split(' ')
+      .filter(Boolean)
+      .map((id) =>
+        followJob(
+          id,
+          (job) => {
+            queries.setQueryData(allJobs.queryKey, (before) =>
+              before?.map((each) => (each.job_id === job.job_id ? job : each)),
+            );
+            if (hasEnded(job)) void queries.invalidateQueries();
+          },
+          // Where a stream broke, the list says how its job stands.
+          () => void queries.invalidateQueries({ queryKey: allJobs.queryKey }),
+        ),
       );
-      if (hasEnded(job)) {
-        events.close();
-        void queries.invalidateQueries();
-      }
-    };
-    // The stream ends with its job; where it broke, the list says how the job stands.
-    events.onerror = () => void queries.invalidateQueries({ queryKey: allJobs.queryKey });
-    return () => events.close();
+    return () => ends.forEach((end) => end());
   }, [live, queries]);
 }

@@ -5,6 +5,7 @@ import type { Hit } from '../api/records';
 import { aboutOf } from '../parts/about';
 import { AddToList } from '../parts/AddToList';
 import { ASSERTION_MARKS, ASSERTION_NAMES, statedCodes } from '../parts/mention';
+import { SendTo } from '../parts/SendTo';
 import { Thumbnail } from '../parts/Thumbnail';
 import { pieces } from '../text/spans';
 import { writeChoice } from './question';
@@ -63,6 +64,7 @@ function Row({ hit, onChoose }: { hit: Hit; onChoose: (choice: string) => void }
         {hit.study_uid && (
           <p className="actions">
             <AddToList kind="study" id={hit.study_uid} of={titleOf(hit)} />
+            {hit.image_ids.length > 0 && <SendTo what={{ studies: [hit.study_uid] }} of={titleOf(hit)} />}
           </p>
         )}
       </div>

@@ -7,6 +7,7 @@ import { ToggleButton } from 'react-aria-components/ToggleButton';
 import { ApiError } from '../api/client';
 import { facetsOf, searchPages, type Sort } from '../api/queries';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import { SendTo } from '../parts/SendTo';
 import { complete, readSearch, type SearchState } from './address';
 import { Charts } from './Charts';
 import { Facets } from './Facets';
@@ -109,6 +110,7 @@ export function SearchPage() {
             sort={state.sort}
             onOpen={(kept, order) => change({ q: kept, f: [], sort: order })}
           />
+          {question.trim() !== '' && total > 0 && <SendTo what={{ question }} of="all that was found" />}
           <ToggleButton
             className="quiet"
             isSelected={state.view === 'wall'}

@@ -11,6 +11,7 @@ import { Facts } from '../parts/Facts';
 import { ErrorMessage } from '../parts/Message';
 import { ASSERTION_MARKS, ASSERTION_NAMES, ASSERTIONS, lookOf, signOf } from '../parts/mention';
 import { pieces } from '../text/spans';
+import { Versions } from './Versions';
 
 /** A report with its sections, and each mention marked where it stands; the one that has the focus is explained. */
 export function ReportText({ report, study }: { report: Report; study: string }) {
@@ -23,6 +24,7 @@ export function ReportText({ report, study }: { report: Report; study: string })
   return (
     <article className="report">
       <h2>Report {report.report_id}</h2>
+      {report.version !== null && <Versions note={report.version} />}
       {report.language !== 'en' && (
         <p className="message">
           The report seems to be in another language ({report.language}): no mention is read in it.

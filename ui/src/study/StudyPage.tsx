@@ -10,10 +10,12 @@ import { AddToList } from '../parts/AddToList';
 import { Facts } from '../parts/Facts';
 import { Labels } from '../parts/Labels';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import { SendTo } from '../parts/SendTo';
 import { Thumbnail } from '../parts/Thumbnail';
 import { ReportText } from './ReportText';
 import { SimilarImages } from './SimilarImages';
 import { Timeline } from './Timeline';
+import { Withdrawn } from './Versions';
 
 const route = getRouteApi('/study/$uid');
 
@@ -49,7 +51,10 @@ function Opened({ study }: { study: Study }) {
           id={study.study_uid}
           labels={study.labels.filter((each) => each.target_kind === 'study' || each.target_kind === 'report')}
         />
-        <AddToList kind="study" id={study.study_uid} of="this study" />
+        <p className="actions">
+          <AddToList kind="study" id={study.study_uid} of="this study" />
+          {study.images.length > 0 && <SendTo what={{ studies: [study.study_uid] }} of="this study" />}
+        </p>
       </header>
       <Timeline study={study} />
       <div className="columns">
@@ -86,6 +91,7 @@ function Opened({ study }: { study: Study }) {
                       Similar to this
                     </Button>
                     <AddToList kind="image" id={image.image_id} of={`image ${index + 1}`} />
+                    <SendTo what={{ images: [image.image_id] }} of={`image ${index + 1}`} />
                   </p>
                 )}
               </li>
@@ -95,9 +101,14 @@ function Opened({ study }: { study: Study }) {
           <Metadata study={study} />
         </section>
         <section aria-label="Reports">
-          {study.reports.length === 0 && <p className="message">This study has no report here.</p>}
+          {study.reports.length === 0 && study.withdrawn.length === 0 && (
+            <p className="message">This study has no report here.</p>
+          )}
           {study.reports.map((report) => (
             <ReportText key={report.report_id} report={report} study={study.study_uid} />
+          ))}
+          {study.withdrawn.map((note) => (
+            <Withdrawn key={note.report_id} note={note} />
           ))}
         </section>
       </div>
@@ -126,6 +137,7 @@ function Series({ study }: { study: Study }) {
                 {count} {count === 1 ? 'image' : 'images'}
               </p>
               <Labels kind="series" id={uid} labels={labelsOf(study, uid)} of={`series ${index + 1}`} />
+              <SendTo what={{ series: [uid] }} of={`series ${index + 1}`} />
             </li>
           );
         })}

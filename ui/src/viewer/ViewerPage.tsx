@@ -14,6 +14,7 @@ import { study as studyOf } from '../api/queries';
 import type { Study, StudyImage } from '../api/records';
 import { AddToList } from '../parts/AddToList';
 import { ErrorMessage, Waiting } from '../parts/Message';
+import { SendTo } from '../parts/SendTo';
 import { HOTKEYS, hotkeyOf, TOOL_NAMES } from './keys';
 import { Pane } from './Pane';
 import {
@@ -149,6 +150,10 @@ function Viewer({ study, image, beside }: Properties) {
           key={`${shown} ${image} ${beside}`}
           kind="image"
           id={(shown === 'left' ? image : beside) ?? image}
+          of={shown === 'left' ? 'the image' : 'the right image'}
+        />
+        <SendTo
+          what={{ images: [(shown === 'left' ? image : beside) ?? image] }}
           of={shown === 'left' ? 'the image' : 'the right image'}
         />
         {(Object.entries(TOOL_NAMES) as [ToolName, [string, string]][]).map(([name, [key, label]]) => (
