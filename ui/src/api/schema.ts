@@ -1838,8 +1838,8 @@ export interface components {
          * Keeping
          * @description How a watched folder, or receiving, stands.
          *
-         *     `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` is tried again but for
-         *     what is no fault of the outside.
+         *     `RESTING` is what this server was not begun to do, `PAUSED` what its user stopped, `FAILED` what does not go on
+         *     because of an error; receiving is then tried again.
          * @enum {string}
          */
         Keeping: "off" | "resting" | "beginning" | "watching" | "polling" | "listening" | "away" | "paused" | "failed";
