@@ -2,9 +2,9 @@ import { useState } from 'react';
 import { Button } from 'react-aria-components/Button';
 
 import type { HealthAnswer, Job } from '../api/records';
+import { hasEnded } from '../parts/useJobEvents';
 import type { Act } from './act';
 import { faultsOf, standing } from './say';
-import { hasEnded } from '../parts/useJobEvents';
 
 const ofChecking = (job: Job): boolean => job.kind === 'verify' || job.kind === 'repair';
 
