@@ -164,7 +164,8 @@ def read_hl7(data: bytes, *, name: str, max_characters: int, attached: Attached)
 
 def _parse(raw: bytes, *, item: str) -> _Message:
     head = raw[:9].decode("latin-1")
-    separators = head[3:4] + head[4:8].split(head[3:4], 1)[0]
+    # A message may end behind its MSH, without any separator.
+    separators = head[3:4] + head[4:8].split(head[3:4] or "|", 1)[0]
     if len(head) < 8 or len(separators) < 3 or len(set(separators)) != len(separators):
         raise ReportError("begins with no sound MSH segment", item=item, remedy="Export the message again")
     # The sub-component mark may be left out, and the escape before it.

@@ -6,11 +6,24 @@ Whatever gets out of a target that may not is saved, and ends the process.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from importlib import import_module
 
 import atheris
 from fuzz.seen import SEEN
+
+
+class _DeafThread(threading.Thread):
+    """A thread that does not take the fuzzer's clock, a signal that ends the process where a thread gets it."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fuzz(module: str, name: str, arguments: list[str], *, seen: tuple[str, ...]) -> None:
@@ -18,6 +31,9 @@ def fuzz(module: str, name: str, arguments: list[str], *, seen: tuple[str, ...])
 
     `seen` are the modules whose branches are counted.
     """
+    # Of which a timer and the threads of a pool are made.
+    threading.Thread = _DeafThread  # type: ignore[misc]
+    threading.Timer.__bases__ = (_DeafThread,)
     with atheris.instrument_imports(include=list(seen)):
         target = import_module(module).TARGETS[name]
         take = import_module("fuzz.targets").take

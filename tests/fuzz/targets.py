@@ -11,16 +11,14 @@ import atexit
 import io
 import itertools
 import shutil
-import signal
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import messages_made as made
@@ -336,12 +334,7 @@ class _Answers:
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    if hasattr(signal, "pthread_sigmask"):
-        # The fuzzer's clock is a signal, which the thread that writes files must not take.
-        kept_off = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGALRM})
-        loop.set_default_executor(ThreadPoolExecutor(1, initializer=kept_off))
-    return loop
+    return asyncio.new_event_loop()
 
 
 def _mllp(data: bytes) -> None:

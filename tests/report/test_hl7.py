@@ -262,3 +262,10 @@ def test_a_message_of_too_much_text() -> None:
 
 def test_a_mention_of_another_study_uid_is_not_text() -> None:
     assert "1.2.3.4.5" not in only(made.hl7("Text.", "OBX|2|ST|0020,000D||1.2.3.4.5||||||F")).text
+
+
+def test_a_message_that_is_cut_off_behind_its_first_three_letters_is_told_and_the_others_kept() -> None:
+    first, cut, last = read(made.hl7("One.") + b"\x0bMSH\x0b" + made.hl7("Two.", filler="2"))
+    assert isinstance(cut, ReportError)
+    assert "no sound MSH" in cut.message
+    assert [each.text for each in (first, last) if isinstance(each, Written)] == ["One.", "Two."]
