@@ -7,12 +7,11 @@ so an ingest that was cut off goes on where it was when it is run again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,28 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
-from medsearch_desktop.conveyor import read_whole, readable, reason_of
+from medsearch_desktop.conveyor import read_whole
 from medsearch_desktop.courtesy import Courtesy
 from medsearch_desktop.errors import (
-    DecodeError,
     LibraryError,
-    NoPixelsError,
-    NotAPictureError,
-    ReportError,
-    SourceError,
 )
-from medsearch_desktop.feeds import kind_of, may_hold_report, read_reports
 from medsearch_desktop.filing import ReportNames, link_reports
-from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
-from medsearch_desktop.image.preprocess import thumbnail, to_tensor
 from medsearch_desktop.quarantine import Quarantine
 from medsearch_desktop.records import (
     Correction,
     Failure,
     FileKind,
-    Image,
     IngestEvent,
     IngestSummary,
     Report,
@@ -49,47 +39,24 @@ from medsearch_desktop.records import (
 )
 from medsearch_desktop.report.corrections import apply_corrections
 from medsearch_desktop.report.reader import ReportReader
-from medsearch_desktop.source.changes import CLOCK_STEP_NS, Change, Changes, KnownFile, Verdict
+from medsearch_desktop.source.changes import Change, Changes, KnownFile, Verdict
 from medsearch_desktop.source.folder import absolute_root, walk_all
-from medsearch_desktop.source.joining import study_hint
 from medsearch_desktop.source.known import Contents, Elsewhere, FileTable, FileView
 from medsearch_desktop.source.members import Members
-from medsearch_desktop.source.opening import exists, is_member, open_regular
-from medsearch_desktop.source.sniff import HEAD_BYTES, broken_promise, digest, unreadable
+from medsearch_desktop.source.opening import exists
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
 from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.intake import DUPLICATE, FAILED, IGNORED, INDEXED, METADATA, Intake, Outcome
 from medsearch_desktop.store.joins import Joins
 from medsearch_desktop.store.thumbnails import Thumbnails
+from medsearch_desktop.work import NO_MEMORY, Work, Worker, refused, unread
 
 # A commit waits for the disk and takes as long as the records of 300 images; this many files or seconds share one.
 FILES_PER_COMMIT = 256
 HEADERS_PER_COMMIT = 1024
 SECONDS_PER_COMMIT = 2.0
-REPORTS_READ_AT_ONCE = 64
-NO_MEMORY = SourceError("takes more memory than there is", remedy="Close other programs; every ingest tries it again")
 
 OnEvent = Callable[[IngestEvent], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker made of one file, before the model and the database have seen it.
-
-    `drawn` is false when the content was known already and nothing was decoded, `unread` is true when the disk did
-    not give the content. `is_unread` where the reports have only their text yet.
-    """
-
-    file: SourceFile
-    checked_ns: int
-    drawn: bool = True
-    reason: str = ""
-    unread: bool = False
-    images: tuple[Image, ...] = ()
-    thumbnails: tuple[bytes | None, ...] = ()
-    tensors: tuple[NDArray[np.float32] | None, ...] = ()
-    reports: tuple[Report, ...] = ()
-    is_unread: bool = False
 
 
 @dataclass
@@ -179,9 +146,9 @@ class Ingest:
         self._thumbnails = thumbnails
         self._config = config
         self._model_id = model_id
-        self._model = model
         self._encoder = encoder
         self._reader = reader
+        self._worker = Worker(config, model=model, reader=reader)
         self._quarantine = quarantine
         self._corrections = corrections or {}
         self._names = ReportNames(catalogue, intake, joins)
@@ -266,7 +233,7 @@ class Ingest:
 
     def _read_ahead(self, files: Sequence[SourceFile], run: _Run) -> Iterator[Work]:
         threads = self._config.thread_count
-        read = self._read_header if run.metadata_only else self._read
+        read = self._worker.read_header if run.metadata_only else self._worker.read
         known_content = Contents(run.rows.table, but=METADATA)
         ahead = 2 * threads + self._config.batch_size
 
@@ -283,13 +250,13 @@ class Ingest:
                     with run.scarce:
                         return read(file, known_content, data)
             except MemoryError:
-                return _unread(file, NO_MEMORY)
+                return unread(file, NO_MEMORY)
             finally:
                 run.members.let_go(data)
 
         def refuse(item: tuple[SourceFile, bytes | None], reason: str) -> Work:
             run.members.let_go(item[1])
-            return _refused(item[0], reason)
+            return refused(item[0], reason)
 
         return self._quarantine.look_ahead(
             Courtesy(self._config, run.stop).through(work_on),
@@ -299,137 +266,6 @@ class Ingest:
             threads=threads,
             ahead=ahead,
         )
-
-    def _read(self, file: SourceFile, known_content: Container[str], data: bytes | None = None) -> Work:
-        checked_ns = time.time_ns()
-        try:
-            if data is None and is_member(file.path):
-                # Unpacked once, not once more for its first bytes.
-                data = read_whole(file.path, size=file.size)
-            # What a DICOMDIR names is DICOM, whatever its first bytes look like.
-            promised = file.kind is FileKind.DICOM
-            kind = file.kind if promised else self._kind(_head(file, data), file)
-            file = replace(file, kind=kind)
-            if kind is FileKind.OTHER:
-                return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
-            data = read_whole(file.path, size=file.size) if data is None else data
-            sha256 = hashlib.sha256(data).hexdigest() if data is not None else digest(file.path)
-        except SourceError as error:
-            return _unread(file, error)
-        file = replace(file, sha256=sha256)
-        if kind is FileKind.REPORT:
-            return self._read_report(file, checked_ns, data)
-        if sha256 in known_content:
-            return Work(file, checked_ns, drawn=False)
-        return self._draw(file, checked_ns, data)
-
-    def _kind(self, head: bytes, file: SourceFile) -> FileKind:
-        return kind_of(head, size=file.size, name=file.path, config=self._config)
-
-    def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        hint = study_hint(file.path, file.root)
-        try:
-            with readable(file.path, data) as source:
-                decoded = decode(
-                    source,
-                    name=file.path,
-                    sha256=file.sha256,
-                    max_frames=self._config.max_frames,
-                    max_pixels=self._config.max_pixels,
-                    study_hint=hint,
-                    key_slices=self._config.key_slices,
-                )
-        except NoPixelsError as error:
-            return self._draw_nothing(file, checked_ns, data, error)
-        except OSError as error:
-            return _streamed(file, checked_ns, data, error)
-        except DecodeError as error:
-            return Work(file, checked_ns, reason=reason_of(error))
-        reasons = [image.pixel_error for image in decoded.images if image.pixel_error]
-        return Work(
-            file,
-            checked_ns,
-            reason=reasons[0] if reasons else "",
-            images=decoded.images,
-            thumbnails=tuple(
-                None if display is None else thumbnail(display, size=self._config.thumbnail_size)
-                for display in decoded.displays
-            ),
-            tensors=tuple(
-                None if display is None else to_tensor(display, self._model().preprocessing)
-                for display in decoded.displays
-            ),
-        )
-
-    def _draw_nothing(self, file: SourceFile, checked_ns: int, data: bytes | None, error: NoPixelsError) -> Work:
-        """Return what the header says where there is no picture: a study, a patient and a date can be asked for."""
-        try:
-            with readable(file.path, data) as source:
-                tags = read_tags(source, name=file.path, sha256=file.sha256)
-        except OSError as failure:
-            return _streamed(file, checked_ns, data, failure)
-        except DecodeError as failure:
-            return Work(file, checked_ns, reason=reason_of(failure))
-        image = replace(tags, pixel_error=reason_of(error))
-        # A plan or a segmentation is no picture and has not failed to be one.
-        reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
-        return self._read_document(file, checked_ns, data, image, reason)
-
-    def _read_header(self, file: SourceFile, _: Container[str], data: bytes | None = None) -> Work:
-        checked_ns = time.time_ns()
-        try:
-            head = _head(file, data)
-            kind = file.kind if file.kind is FileKind.DICOM else self._kind(head, file)
-            file = replace(file, kind=kind)
-            if kind is FileKind.REPORT:
-                return self._read_report(file, checked_ns, data or read_whole(file.path, size=file.size))
-            if kind is FileKind.OTHER:
-                return Work(file, checked_ns, reason=broken_promise(file.path, kind, size=file.size))
-            if kind is FileKind.RASTER:
-                # Without a header its identifiers come from its content.
-                file = replace(file, sha256=digest(file.path))
-            hint = study_hint(file.path, file.root)
-            with readable(file.path, data) as source:
-                image = read_tags(source, name=file.path, sha256=file.sha256, study_hint=hint)
-            if may_hold_report(image.sop_class_uid):
-                data = data or read_whole(file.path, size=file.size)
-                # It has none to embed, which an ordinary ingest would else find out each time.
-                image = replace(image, pixel_error="the DICOM file holds a report and no pixels")
-                return self._read_document(replace(file, sha256=""), checked_ns, data, image, image.pixel_error)
-        except SourceError as error:
-            return _unread(file, error)
-        except OSError as error:
-            return _unread(file, unreadable(file.path, error))
-        except DecodeError as error:
-            return Work(file, checked_ns, reason=reason_of(error))
-        return Work(replace(file, sha256=""), checked_ns, images=(image,), thumbnails=(None,), tensors=(None,))
-
-    def _read_report(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        try:
-            reading = read_reports(data, file, config=self._config)
-        except SourceError as error:
-            return _unread(file, error)
-        except ReportError as error:
-            return Work(file, checked_ns, reason=reason_of(error))
-        # Many at once, with all that they mention, would fill the memory: `Library` has them read once they are stored.
-        unread = len(reading.reports) > REPORTS_READ_AT_ONCE
-        reports = (
-            Report("", each.text, encoding=each.encoding)
-            if unread
-            else self._reader().read(each.text, report_id="", encoding=each.encoding)
-            for each in reading.reports
-        )
-        stated = tuple(replace(r, stated=e.stated) for r, e in zip(reports, reading.reports, strict=True))
-        return Work(file, checked_ns, reason=reading.reason, reports=stated, is_unread=unread)
-
-    def _read_document(self, file: SourceFile, checked_ns: int, data: bytes | None, image: Image, reason: str) -> Work:
-        """Return the report that a DICOM file without pixels holds, if any, and in any case what its header says."""
-        work = Work(file, checked_ns, reason=reason)
-        if may_hold_report(image.sop_class_uid):
-            work = self._read_report(file, checked_ns, data)
-            if work.unread:
-                return work
-        return replace(work, images=(image,), thumbnails=(None,), tensors=(None,))
 
     def _settle(self, work: Work, run: _Run) -> None:
         file, row = work.file, run.rows.get(work.file.path)
@@ -466,7 +302,7 @@ class Ingest:
             self._put(outcome, what, run)
         else:
             if not work.drawn:
-                work = self._draw(file, work.checked_ns, read_whole(file.path, size=file.size))
+                work = self._worker.draw(file, work.checked_ns, read_whole(file.path, size=file.size))
             self._take(work, verdict.change, run)
 
     def _keep(self, work: Work, row: FileRow, run: _Run) -> None:
@@ -592,7 +428,8 @@ class Ingest:
             if not exists(row.path):
                 continue
             file = SourceFile(row.path, row.root, row.size, row.mtime_ns, FileKind(row.kind), row.sha256)
-            work = self._read_header(file, set()) if run.metadata_only else self._read(file, set())
+            read = self._worker.read_header if run.metadata_only else self._worker.read
+            work = read(file, set())
             self._take(work, Change.CHANGED, run)
         self._embed(run, all_of_it=True)
 
@@ -616,25 +453,6 @@ def _known(
     return KnownFile(path, root, size, mtime_ns, sha256, state, checked_ns, kind)
 
 
-def _refused(file: SourceFile, reason: str) -> Work:
-    # As if it had been read long after it was written: another time its size and time are enough to know it by. What
-    # ends the program is something that is decoded, whatever stood in its place before.
-    checked_ns = max(time.time_ns(), file.mtime_ns + CLOCK_STEP_NS)
-    return Work(replace(file, kind=FileKind.DICOM), checked_ns, reason=reason)
-
-
-def _unread(file: SourceFile, error: SourceError) -> Work:
-    # When it was read is not known, and so its size and time do not keep it from being tried again.
-    return Work(replace(file, kind=FileKind.OTHER, sha256=""), 0, reason=reason_of(error), unread=True)
-
-
-def _streamed(file: SourceFile, checked_ns: int, data: bytes | None, error: OSError) -> Work:
-    # What is in memory was read to its end: then it is not the disk that fails.
-    if data is not None:
-        return Work(file, checked_ns, reason=reason_of(error))
-    return _unread(file, unreadable(file.path, error))
-
-
 def _own_report(work: Work, verdict: Verdict) -> bool:
     """Whether a report of the same words as another is one of its own: normal films read alike.
 
@@ -655,13 +473,3 @@ def _stands(work: Work, row: FileRow) -> bool:
         return not work.reason
     same = (work.file.size, work.file.mtime_ns) == (row.size, row.mtime_ns)
     return bool(work.reason) and same and row.checked_ns > 0
-
-
-def _head(file: SourceFile, data: bytes | None = None) -> bytes:
-    if data is not None:
-        return data[:HEAD_BYTES]
-    try:
-        with open_regular(file.path) as handle:
-            return handle.read(HEAD_BYTES)
-    except OSError as error:
-        raise unreadable(file.path, error) from error

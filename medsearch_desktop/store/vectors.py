@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from medsearch_desktop.store.directions import SAMPLE, Directions
 from medsearch_desktop.store.disk import writing_to
 from medsearch_desktop.store.graph import Graph
+from medsearch_desktop.store.segments import Graphs, Segment
 
 FORMAT = 2
 # Above this share of allowed rows one product over all rows beats gathering the allowed ones.
@@ -43,21 +44,9 @@ SEGMENT = 262_144
 ROUND = 65_536
 # Of a page of answers at most, scores are computed once more, in double precision: 1,000 take some 5 ms.
 _RECOMPUTED = 1000
-# The graph is asked for no more candidates than these.
-_MOST_CANDIDATES = 20_000
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """A graph over as many rows, after those of the segments before it; its number is part of its files' names."""
-
-    number: int
-    rows: int
-    graph_crc32: int
-    directions_crc32: int
 
 
 @dataclass
@@ -69,7 +58,7 @@ class _Sidecar:
     dim: int = 1024
     rows: int = 0
     watermark: int = 0
-    segments: list[_Segment] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
     isolation: float = -1.0
     isolation_rows: int = 0
     dead: list[int] = field(default_factory=list)
@@ -97,7 +86,7 @@ class VectorIndex:
         # A question takes milliseconds, and the files are mapped anew by every update: they take turns.
         self._lock = threading.RLock()
         self._resets = 0
-        self._graphs: dict[int, tuple[Directions, Graph]] = {}
+        self._graphs = Graphs(folder, dim=dim)
         self._gone: NDArray[np.bool_] | None = None
         self._numbers: Numbers = np.empty(0, np.int64)
         self._order: Numbers | None = None
@@ -168,13 +157,13 @@ class VectorIndex:
         with self._lock:
             self._unmap()
             self._sidecar = _Sidecar(model_id=self._sidecar.model_id, dim=self._dim)
-            self._graphs.clear()
+            self._graphs.rest()
             self._map()
 
     def rest(self) -> None:
         """Let go of the graphs, the larger part in memory, until a question needs them again."""
         with self._lock:
-            self._graphs.clear()
+            self._graphs.rest()
 
     def extend_graph(self) -> None:
         """Bring the graphs up to date when what they lack has grown past `exact_below`, and save them.
@@ -206,16 +195,19 @@ class VectorIndex:
         with self._lock, writing_to(self._folder):
             if self._resets != resets or self._sidecar.segments[: len(kept)] != kept:
                 return False
-            self._save_graph(kept, directions, graph)
+            self._graphs.remove(self._sidecar.segments)
+            segments = [*kept, self._graphs.save(directions, graph, after=self._sidecar.segments)]
+            self._write_sidecar(replace(self._sidecar, segments=segments))
+            self._graphs.remove(segments)
             return True
 
-    def _growing(self) -> tuple[list[_Segment], Directions, Graph]:
+    def _growing(self) -> tuple[list[Segment], Directions, Graph]:
         """Return what the next rows go into, and the segments before it."""
         segments = self._sidecar.segments
         rows, covered = self._sidecar.rows, self._sidecar.graph_rows
         if segments and segments[-1].rows < SEGMENT:
             # A copy of its own: the graph that answers must not change under a question.
-            held = self._read_graph(segments[-1])
+            held = self._graphs.read(segments[-1])
             if held is not None and held[0].fit(self._some(covered, rows, 2048)):
                 return segments[:-1], *held
             # Not worth keeping as it is, for every graph makes questions slower.
@@ -338,10 +330,14 @@ class VectorIndex:
         found: list[NDArray[np.int64]] = []
         first = 0
         for segment in tuple(self._sidecar.segments):
-            if (held := self._load_graph(segment)) is None:
+            if not self._graphs.has(segment):
+                # It and those after it are forgotten, to be made again.
+                kept = self._sidecar.segments[: self._sidecar.segments.index(segment)]
+                with writing_to(self._folder):
+                    self._write_sidecar(replace(self._sidecar, segments=kept))
                 break
             own = None if passes is None else passes[first : first + segment.rows]
-            found.append(first + _candidates(held, query, max(self._breadth, 4 * k), own))
+            found.append(first + self._graphs.near(segment, query, max(self._breadth, 4 * k), own))
             first += segment.rows
         if rows is None:
             return np.concatenate([*found, np.arange(first, self._sidecar.rows)]) if found else None
@@ -408,38 +404,6 @@ class VectorIndex:
             if self._sidecar.dead:
                 self._gone = np.isin(self._numbers, self._sidecar.dead)
 
-    def _load_graph(self, segment: _Segment) -> tuple[Directions, Graph] | None:
-        """Return a graph to ask; a damaged one and those after it are forgotten, to be made again."""
-        if (held := self._graphs.get(segment.number)) is not None:
-            return held
-        if (held := self._read_graph(segment)) is None:
-            kept = self._sidecar.segments[: self._sidecar.segments.index(segment)]
-            with writing_to(self._folder):
-                self._write_sidecar(replace(self._sidecar, segments=kept))
-            return None
-        self._graphs[segment.number] = held
-        return held
-
-    def _read_graph(self, segment: _Segment) -> tuple[Directions, Graph] | None:
-        """Return the saved graph of a segment, None where its files are not those that were written."""
-        file = self._file(f"directions-{segment.number}.f32")
-        directions = Directions.load(file, dim=self._dim, crc32=segment.directions_crc32)
-        if directions is None:
-            return None
-        file = self._file(f"graph-{segment.number}.hnsw")
-        graph = Graph.load(file, width=directions.width, crc32=segment.graph_crc32)
-        return None if graph is None else (directions, graph)
-
-    def _save_graph(self, kept: list[_Segment], directions: Directions, graph: Graph) -> None:
-        """Write a graph beside those that count, then let it count after those that are kept."""
-        number = 1 + max((segment.number for segment in self._sidecar.segments), default=0)
-        self._remove_graphs(self._sidecar.segments)
-        crc32 = graph.save(self._file(f"graph-{number}.hnsw"))
-        segment = _Segment(number, graph.rows, crc32, directions.save(self._file(f"directions-{number}.f32")))
-        self._write_sidecar(replace(self._sidecar, segments=[*kept, segment]))
-        self._graphs[number] = directions, graph
-        self._remove_graphs(self._sidecar.segments)
-
     def _file(self, name: str) -> Path:
         return self._folder / name
 
@@ -447,7 +411,7 @@ class VectorIndex:
         fresh = _Sidecar(model_id=model_id, dim=self._dim)
         try:
             held = _Sidecar(**json.loads(self._file("index.json").read_text("utf-8")))
-            held.segments = [_Segment(**segment) for segment in held.segments]  # type: ignore[arg-type]
+            held.segments = [Segment(**segment) for segment in held.segments]  # type: ignore[arg-type]
             sound = (
                 (held.format, held.model_id, held.dim) == (FORMAT, model_id, self._dim)
                 and self._file("vectors.f32").stat().st_size >= held.rows * self._dim * 4
@@ -474,38 +438,7 @@ class VectorIndex:
         # First what vouches for the rest.
         for name in ("index.json", "vectors.f32", "numbers.i64"):
             self._file(name).unlink(missing_ok=True)
-        self._remove_graphs([])
-
-    def _remove_graphs(self, segments: list[_Segment]) -> None:
-        """Remove the graphs that are of none of `segments`, from memory and from the disk."""
-        numbers = {segment.number for segment in segments}
-        for number in self._graphs.keys() - numbers:
-            del self._graphs[number]
-        kept = {str(number) for number in numbers}
-        for file in (*self._folder.glob("graph*.hnsw"), *self._folder.glob("directions-*.f32")):
-            if file.stem.rpartition("-")[2] not in kept:
-                file.unlink(missing_ok=True)
-
-
-def _candidates(
-    held: tuple[Directions, Graph], query: Vectors, wanted: int, passes: NDArray[np.bool_] | None
-) -> NDArray[np.int64]:
-    """Return rows of a graph, among them most of the nearest to `query`; of those only that pass."""
-    directions, graph = held
-    everything = np.arange(graph.rows) if passes is None else np.flatnonzero(passes)
-    if len(everything) <= wanted:
-        return everything
-    code = directions.codes(query[None])[0]
-    count = int(wanted * graph.rows / len(everything))
-    # What passes may lie elsewhere than where the question points.
-    for widened in (1, 4):
-        if widened * count > _MOST_CANDIDATES or (near := graph.near(code, widened * count)) is None:
-            break
-        if passes is not None:
-            near = near[passes[near]]
-        if 2 * len(near) >= wanted:
-            return near
-    return everything
+        self._graphs.remove([])
 
 
 def _open_private(file: Path) -> int:

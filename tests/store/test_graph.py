@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medsearch_desktop.errors import LibraryError
+from medsearch_desktop.store import segments
 from medsearch_desktop.store import vectors as store_vectors
 from medsearch_desktop.store.directions import MOST, SHARE, Directions
 from medsearch_desktop.store.graph import Graph
@@ -120,7 +121,7 @@ def test_a_filter_that_many_pass_is_asked_of_the_graph(tmp_path: Path, monkeypat
 
 def test_where_nothing_near_passes_search_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_vectors, "EXACT_AMONG", 300)
-    monkeypatch.setattr(store_vectors, "_MOST_CANDIDATES", 500)
+    monkeypatch.setattr(segments, "MOST_CANDIDATES", 500)
     ours, others = drawn(3000, seed=1), drawn(3000, seed=1, kind=5)
     index = filled(tmp_path, np.concatenate([ours, others]))
     allowed = np.arange(3000, 6000)
