@@ -81,3 +81,27 @@ def test_an_image_that_is_gone_leaves_every_index(tmp_path: Path, database: Data
     for model_id, seed in (("a", 1), ("b", 2)):
         found, _ = indexes.refresh(model_id).search(unit(60, seed=seed)[1], 60)
         assert sorted(found.tolist()) == list(range(3, 60))
+
+
+def test_many_new_vectors_are_learnt_in_little_memory(tmp_path: Path) -> None:
+    count = 24_000
+    database = Database(tmp_path / "library.duckdb", memory_mib=96)
+    vectors = unit(count, seed=1)
+    texts = {name: [""] * count for name in TEXTS}
+    keys = {"image_no": list(range(count)), "image_id": [str(no) for no in range(count)]}
+    database.insert("images", {**texts, **{name: [0] * count for name in NUMBERS}, **keys})
+    models, indexes = Models(database), open_indexes(tmp_path / "indexes", database)
+    models.add_vectors("a", [0], vectors[:1])
+    # The rest comes as changes, not as an index that is filled for the first time.
+    assert indexes.refresh("a").count == 1
+    for start in range(1, count, 4000):
+        chosen = range(start, min(start + 4000, count))
+        models.add_vectors("a", chosen, vectors[start : start + 4000])
+    index = indexes.refresh("a")
+    assert index.count == count
+    assert np.array_equal(index.vectors_of(np.arange(0, count, 999)), vectors[::999])
+    # And in a fresh index.
+    index.reset()
+    assert indexes.refresh("a").count == count
+    assert list(Catalogue(database).vectors("a", image_nos=np.empty(0, np.int64))) == []
+    database.close()
