@@ -66,7 +66,7 @@ class Graphs:
         everything = np.arange(graph.rows) if passes is None else np.flatnonzero(passes)
         if len(everything) <= wanted:
             return everything
-        code = directions.codes(query[None])[0]
+        code = directions.probe(query)
         count = int(wanted * graph.rows / len(everything))
         # What passes may lie elsewhere than where the question points.
         for widened in (1, 4):

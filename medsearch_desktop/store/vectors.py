@@ -36,8 +36,8 @@ GATHER_BELOW = 0.3
 EXACT_AMONG = 100_000
 # Share of rows whose image is gone at which the files are written anew.
 COMPACT_ABOVE = 0.2
-# Rows of vectors that are in memory at once where all are gone through: 64 MB.
-BLOCK = 16_384
+# Rows of vectors that are in memory at once where all are gone through: 16 MB, and twice that on the way into a graph.
+BLOCK = 4096
 # Rows of a graph: 310 MB of memory. All are asked, so fewer are quicker, and each is made the slower the larger it is.
 SEGMENT = 262_144
 # Rows after which a growing graph is saved, so that one that is cut off goes on from there.

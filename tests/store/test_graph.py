@@ -71,6 +71,25 @@ def test_directions_hold_what_they_promise() -> None:
         assert 0.9 * apart <= np.linalg.norm(codes[left] - codes[right]) <= apart + 1e-5
 
 
+def test_what_directions_leave_out_leads_nowhere() -> None:
+    # Half of the variance lies beyond the directions, where two vectors are at right angles.
+    axes = np.linalg.qr(np.random.default_rng(3).standard_normal((1024, 1024)))[0]
+    spread = np.where(np.arange(1024) < 40, 1.0, 0.2)
+    rng = np.random.default_rng(4)
+    length = rng.uniform(0.5, 2, (3000, 1))
+    drawn = np.concatenate([rng.standard_normal((3000, 40)), length * rng.standard_normal((3000, 984))], axis=1)
+    vectors = (drawn * spread @ axes.T).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = Directions.learn(vectors[:2900])
+    codes, found = directions.codes(vectors[:2900]), {"probe": 0, "code": 0}
+    for query in vectors[2900:]:
+        true = np.argsort(vectors[:2900] @ query)[-10:]
+        for name, asked in (("probe", directions.probe(query)), ("code", directions.codes(query[None])[0])):
+            near = np.argsort(np.square(codes - asked).sum(axis=1))[:40]
+            found[name] += len(np.intersect1d(true, near))
+    assert found["probe"] > 1.2 * found["code"]
+
+
 @pytest.mark.parametrize("dim", [8, 40, 300])
 def test_directions_of_a_cloud_without_any(dim: int) -> None:
     cloud = np.random.default_rng(2).standard_normal((500, dim)).astype(np.float32)
