@@ -122,6 +122,7 @@ def link_reports(catalogue: Catalogue, intake: Intake, joins: Joins) -> int:
             if (found := directory.find(each)) is not None:
                 links.append((report_id, *found))
     intake.link_reports(links)
+    joins.keep_current()
     return len(links)
 
 

@@ -195,7 +195,7 @@ class Ingest:
             self._intake.set_root(root, online=True, scanned_ns=0 if within or stop.is_set() else began_ns)
         for root in () if within else run.changes.offline:
             self._intake.set_root(root, online=False)
-        if run.counts["indexed"] or run.counts["updated"] or run.counts["removed"] or run.counts["failed"]:
+        if not self._joins.are_current():
             link_reports(self._catalogue, self._intake, self._joins)
         run.tell("done")
         return run.summary()

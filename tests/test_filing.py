@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from makers import write_department
 
-from medsearch_desktop import filing
+from medsearch_desktop import filing, ingest
 from medsearch_desktop.filing import ReportNames, link_reports
+from medsearch_desktop.library import open_library
 from medsearch_desktop.records import Report
 from medsearch_desktop.source.joining import ImageRow, ReportKeys, StudyDirectory, message_keys, report_keys
 from medsearch_desktop.source.seeking import NAME_SEPARATORS, sought
@@ -184,3 +186,23 @@ def test_names_are_those_of_the_library_looked_up_singly_or_all_at_once(database
     names.move("/data/190.txt", "/moved/190.txt")
     assert names.name(report, "/moved/190.txt") == "old190"
     assert names.name(report, "/data/190.txt") == "190"
+
+
+def test_an_ingest_that_ended_before_it_joined_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_department(tmp_path / "source", studies=2)
+    with open_library(tmp_path / "library", create=True) as library:
+
+        def killed(*_: object) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(ingest, "link_reports", killed)
+        with pytest.raises(KeyboardInterrupt):
+            library.ingest([source])
+        monkeypatch.undo()
+        unlinked = "SELECT count(*) FROM reports WHERE study_uid IS NULL"
+        assert library._database.read(unlinked) == [(2,)]
+        # Nothing is new, and yet there is something left to do; then no more.
+        assert library.ingest([source]).unchanged == 6
+        assert library._database.read(unlinked) == [(0,)]
+        monkeypatch.setattr(ingest, "link_reports", killed)
+        assert library.ingest([source]).unchanged == 6

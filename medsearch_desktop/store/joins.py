@@ -12,6 +12,7 @@ from medsearch_desktop.store.database import BYTES_PATH, Database, disk_path, st
 # Of what Python and the database fold differently nothing is left out; nor are names that stand here otherwise.
 _ODD = "strlen({0}) != length({0})"
 _FOLDED = "lower(trim({0}, ' ' || chr(0)))"
+_LAST = "SELECT coalesce(max(seq), 0) FROM changes"
 _ABOVE = "rtrim(parse_dirpath({0}, 'system'), $separator)"
 
 
@@ -20,6 +21,16 @@ class Joins:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def are_current(self) -> bool:
+        """Whether nothing has changed since all reports were joined; an ingest may have been cut off before that."""
+        return bool(self._database.read(f"SELECT 1 FROM joined WHERE seq = ({_LAST})"))
+
+    def keep_current(self) -> None:
+        """Note that all reports are joined."""
+        with self._database.transaction():
+            self._database.write("DELETE FROM joined")
+            self._database.write(f"INSERT INTO joined {_LAST}")
 
     def report_ids_in(self, path: str) -> dict[int, str]:
         """Return report_id by position of the reports in the file at a path."""

@@ -314,3 +314,8 @@ CREATE TABLE watched (
 CREATE TABLE reception (
     settings    VARCHAR NOT NULL       -- JSON: Listening; one row while switched on, or off after that
 );
+
+-- migration 9
+CREATE TABLE joined (
+    seq         BIGINT NOT NULL        -- one row: the last of `changes` when all reports had been joined
+);

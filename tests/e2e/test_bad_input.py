@@ -183,7 +183,7 @@ def test_a_missing_model_file(tmp_path: Path, source: Path) -> None:
 
 
 def test_ctrl_c_says_that_one_may_go_on(tmp_path: Path) -> None:
-    source = write_department(tmp_path / "source", studies=60)
+    source = write_department(tmp_path / "source", studies=300)
     process = subprocess.Popen(
         [sys.executable, "-m", "medsearch_desktop", "ingest", "--library", str(tmp_path / "library"), str(source)],
         stderr=subprocess.PIPE,
@@ -200,9 +200,9 @@ def test_ctrl_c_says_that_one_may_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in err
     with open_library(tmp_path / "library") as library:
         kept = library.totals().images
-    assert 0 < kept < 120
+    assert 0 < kept < 600
     answer = json.loads(medsearch("ingest", "--json", "--library", tmp_path / "library", source).stdout)
-    assert answer["images"] == 120 - kept
+    assert answer["images"] == 600 - kept
 
 
 def test_wrong_settings_stop_the_program(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_an_image_saved_under_a_new_uid_is_a_new_image(tmp_path: Path) -> None:
 def test_a_switch_of_models_survives_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     register_model(tmp_path / "data", "own-96", size=96)
-    source, path = write_department(tmp_path / "source", studies=100, size=64), tmp_path / "library"
+    source, path = write_department(tmp_path / "source", studies=300, size=64), tmp_path / "library"
     shipped = find_model().model_id
     with open_library(path, create=True) as library:
         library.ingest([source])
@@ -115,7 +115,7 @@ def test_a_switch_of_models_survives_kills(tmp_path: Path, monkeypatch: pytest.M
             assert contents(library) == before
             assert [hit.image_id for hit in library.similar(before["images"][0][0], k=20).hits] == asked
             held = {model.model_id: model.vectors for model in library.models()}
-            assert held[shipped] == 200
+            assert held[shipped] == 600
             assert held["own-96"] >= embedded + 64
             embedded = held["own-96"]
             assert library._embeddings.index_of("own-96").count == embedded
@@ -127,7 +127,7 @@ def test_a_switch_of_models_survives_kills(tmp_path: Path, monkeypatch: pytest.M
         survived = contents(library)
         assert library._database.read(
             "SELECT model_id, count(*), count(DISTINCT image_no) FROM vectors GROUP BY 1 ORDER BY 1"
-        ) == [(shipped, 200, 200), ("own-96", 200, 200)]
+        ) == [(shipped, 600, 600), ("own-96", 200, 200)]
         library.use_model(shipped)
         assert contents(library) == before
     with open_library(tmp_path / "fresh", create=True, model="own-96") as library:
