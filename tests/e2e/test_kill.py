@@ -127,7 +127,7 @@ def test_a_switch_of_models_survives_kills(tmp_path: Path, monkeypatch: pytest.M
         survived = contents(library)
         assert library._database.read(
             "SELECT model_id, count(*), count(DISTINCT image_no) FROM vectors GROUP BY 1 ORDER BY 1"
-        ) == [(shipped, 600, 600), ("own-96", 200, 200)]
+        ) == [(shipped, 600, 600), ("own-96", 600, 600)]
         library.use_model(shipped)
         assert contents(library) == before
     with open_library(tmp_path / "fresh", create=True, model="own-96") as library:
