@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -195,3 +197,13 @@ def test_an_ingest_told_to_stop_leaves_what_is_missing_alone(library: Library, t
     summary = library.ingest([source])
     assert (summary.stopped, summary.removed) == (False, 1)
     assert library.totals().images == library.vectors.count == 11 + 8
+
+
+def test_products_of_small_matrices_start_no_threads() -> None:
+    code = (
+        "import sys; from medsearch_desktop.serve.cli import main; assert 'numpy' not in sys.modules;"
+        "main(['code', 'pleural effusion']); import os; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environ)
+    assert done.stdout.splitlines()[-1] == "1"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +31,11 @@ class Segment:
 class Graphs:
     """Reads, asks and writes graphs in a folder; for one thread at a time. Which ones count is kept by the caller."""
 
-    def __init__(self, folder: Path, *, dim: int) -> None:
+    def __init__(self, folder: Path, *, dim: int, threads: int) -> None:
         self._folder = folder
         self._dim = dim
+        # Idle, and not started, where there is one graph.
+        self._pool = ThreadPoolExecutor(threads, "graphs")
         self._held: dict[int, tuple[Directions, Graph]] = {}
 
     def rest(self) -> None:
@@ -56,18 +61,27 @@ class Graphs:
         return None if graph is None else (directions, graph)
 
     def near(
-        self, segment: Segment, query: NDArray[np.float32], wanted: int, passes: NDArray[np.bool_] | None
-    ) -> NDArray[np.int64]:
-        """Return rows of a graph that `has` found, among them most of the nearest to `query`; of those only that pass.
+        self, segments: Sequence[Segment], query: NDArray[np.float32], wanted: int, passes: NDArray[np.bool_] | None
+    ) -> list[NDArray[np.int64]]:
+        """Return rows of each graph, all of which `has` found, among them most of the nearest to `query`, (dim,).
 
-        `query` has shape (dim,), `passes` one place a row. Some `wanted` rows, more where they tell little.
+        They count from a graph's own first row. `passes` has one place a row of all; of others none is returned. Some
+        `wanted` rows of each, more where they tell little. The graphs are asked side by side.
         """
+        ends = np.cumsum([segment.rows for segment in segments])
+        parts = [None] * len(segments) if passes is None else np.split(passes[: ends[-1]], ends[:-1])
+        one = partial(self._near, query=query, wanted=wanted)
+        return list((map if len(segments) == 1 else self._pool.map)(one, segments, parts))
+
+    def _near(
+        self, segment: Segment, passes: NDArray[np.bool_] | None, *, query: NDArray[np.float32], wanted: int
+    ) -> NDArray[np.int64]:
         directions, graph = self._held[segment.number]
-        everything = np.arange(graph.rows) if passes is None else np.flatnonzero(passes)
-        if len(everything) <= wanted:
-            return everything
+        passing = graph.rows if passes is None else int(np.count_nonzero(passes))
+        if passing <= wanted:
+            return _all(graph.rows, passes)
         code = directions.probe(query)
-        count = int(wanted * graph.rows / len(everything))
+        count = int(wanted * graph.rows / passing)
         # What passes may lie elsewhere than where the question points.
         for widened in (1, 4):
             if widened * count > MOST_CANDIDATES or (near := graph.near(code, widened * count)) is None:
@@ -76,7 +90,7 @@ class Graphs:
                 near = near[passes[near]]
             if 2 * len(near) >= wanted:
                 return near
-        return everything
+        return _all(graph.rows, passes)
 
     def save(self, directions: Directions, graph: Graph, *, after: list[Segment]) -> Segment:
         """Write a graph beside those of `after`, under a number that none of them has. Raises OSError."""
@@ -95,3 +109,7 @@ class Graphs:
         for file in (*self._folder.glob("graph*.hnsw"), *self._folder.glob("directions-*.f32")):
             if file.stem.rpartition("-")[2] not in kept:
                 file.unlink(missing_ok=True)
+
+
+def _all(rows: int, passes: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    return np.arange(rows) if passes is None else np.flatnonzero(passes)

@@ -86,7 +86,7 @@ class VectorIndex:
         # A question takes milliseconds, and the files are mapped anew by every update: they take turns.
         self._lock = threading.RLock()
         self._resets = 0
-        self._graphs = Graphs(folder, dim=dim)
+        self._graphs = Graphs(folder, dim=dim, threads=threads)
         self._gone: NDArray[np.bool_] | None = None
         self._numbers: Numbers = np.empty(0, np.int64)
         self._order: Numbers | None = None
@@ -327,22 +327,20 @@ class VectorIndex:
             chosen = np.zeros(self._sidecar.rows, np.bool_)
             chosen[rows] = True
             passes = chosen if passes is None else chosen & passes
-        found: list[NDArray[np.int64]] = []
-        first = 0
-        for segment in tuple(self._sidecar.segments):
-            if not self._graphs.has(segment):
-                # It and those after it are forgotten, to be made again.
-                kept = self._sidecar.segments[: self._sidecar.segments.index(segment)]
-                with writing_to(self._folder):
-                    self._write_sidecar(replace(self._sidecar, segments=kept))
-                break
-            own = None if passes is None else passes[first : first + segment.rows]
-            found.append(first + self._graphs.near(segment, query, max(self._breadth, 4 * k), own))
-            first += segment.rows
-        if rows is None:
-            return np.concatenate([*found, np.arange(first, self._sidecar.rows)]) if found else None
-        found.append(np.asarray(rows[np.searchsorted(rows, first) :]))
-        return np.concatenate(found)
+        segments = self._sidecar.segments
+        damaged = next((place for place, each in enumerate(segments) if not self._graphs.has(each)), len(segments))
+        if damaged < len(segments):
+            # It and those after it are forgotten, to be made again.
+            segments = segments[:damaged]
+            with writing_to(self._folder):
+                self._write_sidecar(replace(self._sidecar, segments=segments))
+        if not segments:
+            return rows
+        found = self._graphs.near(segments, query, max(self._breadth, 4 * k), passes)
+        starts = np.cumsum([0, *(segment.rows for segment in segments)])
+        tail = np.arange(starts[-1], self._sidecar.rows) if rows is None else rows[np.searchsorted(rows, starts[-1]) :]
+        parts = [start + near for start, near in zip(starts, found, strict=False)]
+        return np.asarray(np.concatenate([*parts, tail]))
 
     def _best(self, query: Vectors, rows: NDArray[np.int64], scores: Vectors, k: int) -> tuple[Numbers, Vectors]:
         if self._gone is not None:

@@ -23,6 +23,8 @@ from typing import Any
 
 import psutil
 
+# As the program has it; before numpy is there.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMAND = "python -m tests.benchmarks"
 Row = tuple[str, str, str]
 
