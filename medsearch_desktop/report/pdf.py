@@ -136,8 +136,8 @@ def close_worker() -> None:
 
 
 def _command() -> list[str]:
-    # A frozen program is its own interpreter.
-    own = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "medsearch_desktop"]
+    # A frozen program is its own interpreter. -P: nothing is imported from the folder that the user stands in.
+    own = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "medsearch_desktop"]
     return [*own, "pdf-worker"]
 
 

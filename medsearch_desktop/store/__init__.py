@@ -1,1 +1,1 @@
-"""What is known: one database that is the truth, two indexes that are caches of it."""
+"""What is known: one database that is the truth, and indexes that are caches of it."""
