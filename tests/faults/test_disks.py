@@ -171,7 +171,7 @@ def test_a_sector_that_cannot_be_read_takes_no_record_away(
             return whole(path)
 
         with monkeypatch.context() as broken:
-            for module in ("ingest", "conveyor", "source.sniff"):
+            for module in ("work", "conveyor", "source.sniff"):
                 broken.setattr(f"medsearch_desktop.{module}.open_regular", fails)
             summary = library.ingest([source])
         assert {failure.path for failure in summary.failures} == {str(old), str(new)}

@@ -21,15 +21,15 @@ from medsearch_desktop.store.database import stored_path
 # The program as it is, but for a decoder that crashes with one file as a codec written in C does.
 CHILD = """
 import signal, sys
-from medsearch_desktop import ingest
+from medsearch_desktop import work
 from medsearch_desktop.serve.cli import main
-decode = ingest.decode
+decode = work.decode
 def crash(source, **more):
     if more["name"].endswith("bomb.dcm"):
         # In this very thread: a signal to the process may find another one, and this one go on for a while.
         signal.raise_signal(int(sys.argv[1]))
     return decode(source, **more)
-ingest.decode = crash
+work.decode = crash
 sys.exit(main(sys.argv[2:]))
 """
 
