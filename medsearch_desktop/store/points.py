@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medsearch_desktop.store.disk import writing_to
+from medsearch_desktop.store.disk import append, open_private, writing_to
 
 FORMAT = 1
 POINTS = 64
@@ -85,7 +85,7 @@ class PointFiles:
                 (_PLACES, places.astype("<u2")),
                 (_NUMBERS, numbers.astype(np.int64)),
             ):
-                _append(self._folder / name, values.tobytes(), at=rows * _BYTES[name])
+                append(self._folder / name, values.tobytes(), at=rows * _BYTES[name])
             self._write_sidecar(_Sidecar(FORMAT, self._region_id, rows + len(numbers), watermark))
         self.numbers = np.concatenate([self.numbers, numbers.astype(np.int64)])
 
@@ -134,7 +134,7 @@ class PointFiles:
 
     def _write_sidecar(self, sidecar: _Sidecar) -> None:
         part = self._folder / f"{_SIDECAR}.part"
-        with os.fdopen(_open_private(part), "r+b") as file:
+        with os.fdopen(open_private(part), "r+b") as file:
             file.truncate(0)
             file.write(json.dumps(asdict(sidecar)).encode())
             file.flush()
@@ -146,20 +146,6 @@ class PointFiles:
         # First what vouches for the others.
         for name in (_SIDECAR, *_BYTES):
             (self._folder / name).unlink(missing_ok=True)
-
-
-def _open_private(file: Path) -> int:
-    return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-
-
-def _append(file: Path, content: bytes, *, at: int) -> None:
-    # What lies beyond `at` was never vouched for by the sidecar: a write that was cut off.
-    with os.fdopen(_open_private(file), "r+b") as handle:
-        handle.truncate(at)
-        handle.seek(at)
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def _read(file: io.FileIO, start: int, size: int) -> NDArray[np.uint8]:

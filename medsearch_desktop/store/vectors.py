@@ -19,13 +19,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.store.directions import SAMPLE, Directions
-from medsearch_desktop.store.disk import writing_to
+from medsearch_desktop.store.disk import append, open_private, writing_to
 from medsearch_desktop.store.graph import Graph
 from medsearch_desktop.store.segments import Graphs, Segment
 
@@ -141,8 +140,8 @@ class VectorIndex:
             rows = self._sidecar.rows
             try:
                 with writing_to(self._folder):
-                    _append(self._file("vectors.f32"), vectors, at=rows * self._dim * 4)
-                    _append(self._file("numbers.i64"), numbers.astype(np.int64), at=rows * 8)
+                    append(self._file("vectors.f32"), vectors.data, at=rows * self._dim * 4)
+                    append(self._file("numbers.i64"), numbers.astype(np.int64).data, at=rows * 8)
                     dead = sorted({*self._sidecar.dead} - {*back} | {*gone.tolist()})
                     self._write_sidecar(
                         replace(self._sidecar, rows=rows + len(numbers), dead=dead, watermark=watermark)
@@ -370,8 +369,8 @@ class VectorIndex:
                 part.unlink(missing_ok=True)
             for start in range(0, len(alive), BLOCK):
                 rows = alive[start : start + BLOCK]
-                _append(parts["vectors.f32"], self._vectors[rows], at=start * self._dim * 4)
-                _append(parts["numbers.i64"], self._numbers[rows], at=start * 8)
+                append(parts["vectors.f32"], self._vectors[rows].data, at=start * self._dim * 4)
+                append(parts["numbers.i64"], self._numbers[rows].data, at=start * 8)
             self._resets += 1
             self._unmap()
             # Cut off between here and the end the index is empty, and is filled from the database.
@@ -425,7 +424,7 @@ class VectorIndex:
     def _write_sidecar(self, sidecar: _Sidecar) -> None:
         part = self._file("index.part")
         part.unlink(missing_ok=True)
-        with os.fdopen(_open_private(part), "w", encoding="utf-8") as handle:
+        with os.fdopen(open_private(part), "w", encoding="utf-8") as handle:
             json.dump(asdict(sidecar), handle)
             handle.flush()
             os.fsync(handle.fileno())
@@ -437,17 +436,3 @@ class VectorIndex:
         for name in ("index.json", "vectors.f32", "numbers.i64"):
             self._file(name).unlink(missing_ok=True)
         self._graphs.remove([])
-
-
-def _open_private(file: Path) -> int:
-    return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-
-
-def _append(file: Path, values: NDArray[Any], *, at: int) -> None:
-    # What lies beyond `at` was never vouched for by the sidecar: a write that was cut off.
-    with os.fdopen(_open_private(file), "r+b") as handle:
-        handle.truncate(at)
-        handle.seek(at)
-        np.ascontiguousarray(values).tofile(handle)
-        handle.flush()
-        os.fsync(handle.fileno())

@@ -288,13 +288,13 @@ def test_writing_anew_keeps_no_more_than_a_block_in_memory(tmp_path: Path, monke
     vectors = drawn(1000, seed=1)
     index = filled(tmp_path, vectors)
     largest: list[int] = []
-    append = store_vectors._append
+    append = store_vectors.append
 
     def watched(file: Path, values: np.ndarray, *, at: int) -> None:
         largest.append(len(values))
         append(file, values, at=at)
 
-    monkeypatch.setattr(store_vectors, "_append", watched)
+    monkeypatch.setattr(store_vectors, "append", watched)
     index.update(NONE, vectors[:0], removed=np.arange(0, 1000, 3), watermark=2)
     assert max(largest) <= 100
     kept = np.setdiff1d(np.arange(1000), np.arange(0, 1000, 3))

@@ -155,9 +155,9 @@ def test_after_a_full_disk_the_rows_are_put_in_later(
         if file.suffix == ".u16":
             raise OSError(28, "No space left on device")
 
-    append = points_of._append
+    append = points_of.append
     with monkeypatch.context() as patched:
-        patched.setattr(points_of, "_append", full)
+        patched.setattr(points_of, "append", full)
         with pytest.raises(StorageFullError):
             sums(store)
     assert set(sums(store)) == {3, 8}
