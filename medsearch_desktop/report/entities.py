@@ -23,6 +23,7 @@ from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.merge import Candidate, Source, merge
 from medsearch_desktop.report.recognise import Recognised, Recognition, Stretch
 from medsearch_desktop.report.sections import NOT_READ, is_header_line
+from medsearch_desktop.report.spacy_only import import_spacy
 from medsearch_desktop.report.tables import tables_digest
 from medsearch_desktop.report.words import Words, split_words
 
@@ -97,7 +98,7 @@ class EntityExtractor:
     """
 
     def __init__(self, *, linker: Linker | None = None, recognition: Recognition | None = None) -> None:
-        import spacy
+        spacy = import_spacy()
         from spacy.matcher import PhraseMatcher
         from spacy.tokens import Doc
 

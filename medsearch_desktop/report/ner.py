@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from medsearch_desktop.errors import ModelError, ModelMissingError
+from medsearch_desktop.report.spacy_only import import_spacy
 
 NAME = "medsearch-ner1"
 FILE = f"{NAME}.npz"
@@ -65,7 +66,7 @@ def build_pipeline(architecture: Mapping[str, Any], labels: Sequence[str]) -> An
 
     `architecture` is the configuration of its model, `labels` what it tells apart, in that order.
     """
-    import spacy
+    spacy = import_spacy()
     from spacy.attrs import PREFIX, SUFFIX
 
     nlp: Any = spacy.blank("en")

@@ -33,6 +33,7 @@ from medsearch_desktop.config import APP_NAME
 from medsearch_desktop.errors import ModelAlteredError, ModelError, ModelMissingError
 from medsearch_desktop.report.ner import NAME, Found, speakable
 from medsearch_desktop.report.pipeline_files import CONFIG, META, printable, unpack
+from medsearch_desktop.report.spacy_only import import_spacy
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -285,6 +286,7 @@ def _read_meta(files: Path, *, item: str) -> dict[str, Any]:
 
 def _reduced(files: Path, *, item: str) -> tuple[Any, list[str]]:
     """Return the part of a pipeline's configuration that is loaded, checked, and the components left out."""
+    import_spacy()
     from thinc.api import Config
 
     try:

@@ -33,6 +33,8 @@ from train.student import quickest
 SEED = 20
 DEV_SHARE = 0.15
 BATCH = 32
+# Steps from one line of progress to the next.
+TOLD_EVERY = 100
 # Side of the films, and up to which step.
 PHASES = ((128, 2000), (160, 2678))
 TEACHER_SIZE = 160
@@ -88,7 +90,7 @@ def train(folder: Path, output: Path) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        if (step + 1) % 100 == 0:
+        if (step + 1) % TOLD_EVERY == 0:
             print(f"step {step + 1} of {total}: loss {float(loss.detach()):.4f}", file=sys.stderr, flush=True)
     torch.save({name: value.half() for name, value in network.state_dict().items() if value.ndim}, output)
 

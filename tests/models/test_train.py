@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,15 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(name)
     finally:
         sys.path.pop(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The same sums in the same order every time; and more threads only wait for each other at these sizes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -213,19 +223,14 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
     pool: Path, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = load("train.__main__")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train.train(pool, tmp_path / "whole", recipe, until=math.inf)
-        clock = iter([0.0, 0.0, 0.0, 0.0, 99.0, 99.0])
-        with monkeypatch.context() as patch:
-            patch.setattr(train.time, "monotonic", lambda: next(clock))
-            train.train(pool, tmp_path / "cut", recipe, until=1.0)
-        cut = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)
-        assert 0 < cut["step"] < 4
-        train.train(pool, tmp_path / "cut", recipe, until=math.inf)
-    finally:
-        torch.set_num_threads(threads)
+    train.train(pool, tmp_path / "whole", recipe, until=math.inf)
+    clock = iter([0.0, 0.0, 0.0, 0.0, 99.0, 99.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(train.time, "monotonic", lambda: next(clock))
+        train.train(pool, tmp_path / "cut", recipe, until=1.0)
+    cut = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)
+    assert 0 < cut["step"] < 4
+    train.train(pool, tmp_path / "cut", recipe, until=math.inf)
     whole, cut = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "cut"))
     assert whole["step"] == cut["step"] == 4
     for name, value in whole["averaged"].items():
@@ -290,10 +295,13 @@ def test_the_first_recipe_trains_a_network_to_compare_with(
     pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = load("train.first")
-    for name, value in {"PHASES": ((32, 1), (48, 100)), "BATCH": 2, "SHARES": {"Kermany": 0.5, "NIH": 0.5}}.items():
+    shares = {"Kermany": 0.5, "NIH": 0.5}
+    for name, value in {"PHASES": ((32, 1), (48, 4)), "BATCH": 2, "TOLD_EVERY": 2, "SHARES": shares}.items():
         monkeypatch.setattr(first, name, value)
     assert first.main([str(pool), "-o", str(tmp_path / "first.pt")]) == 0
-    assert "step 100 of 100: loss " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "step 2 of 4: loss " in told
+    assert "step 4 of 4: loss " in told
     state = torch.load(tmp_path / "first.pt", weights_only=True)
     assert all(value.dtype == torch.float16 and value.isfinite().all() for value in state.values())
     load("densenet121").load_densenet121(tmp_path / "first.pt")
@@ -352,9 +360,14 @@ def test_what_is_read_is_half_label_half_reading_less_half_of_what_the_collectio
 
 
 def test_a_finished_run_becomes_a_file_that_the_network_loads(
-    pool: Path, recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pool: Path,
+    recipe: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     train, finish = load("train.__main__"), load("train.finish")
+    monkeypatch.setattr(finish, "_MEASURED", 60)
     train.train(pool, tmp_path, recipe | {"phase": [{"size": 32, "steps": 2}]}, until=math.inf)
     output = tmp_path / "weights.pt"
     assert finish.main([str(pool), "--run", str(tmp_path), "--size", "32", "-o", str(output)]) == 0
