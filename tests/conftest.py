@@ -20,7 +20,7 @@ os.environ["MEDSEARCH_ENGINE"] = "onnxruntime"
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage only among what the tests make: going through all that was imported takes a tenth of the time."""
+    """Look for garbage only among what tests make: to go through all that was imported takes a tenth of the time."""
     gc.collect()
     gc.freeze()
 

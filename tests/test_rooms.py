@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "medsearch_desktop"
 ROOMS = {"source", "image", "report", "store", "search", "serve", "demo"}
-SHARED = {"records", "config", "errors", "statements"}
+SHARED = {"bounded", "records", "config", "errors", "statements"}
 # Who may import whom beside the shared modules and siblings; None is everything.
 ALLOWED: dict[str, set[str] | None] = {
     "source": set(),
@@ -87,6 +87,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "sending": {"source"},
     "outgoing": {"holdings", "sending", "source", "store"},
     "stations": {"sending"},
+    "bounded": set(),
     "records": set(),
     "statements": set(),
     "errors": set(),

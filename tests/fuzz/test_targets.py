@@ -18,7 +18,7 @@ from fuzz.mutations import damaged
 from fuzz.seen import SEEN
 from fuzz.targets import TARGETS, take
 
-from medsearch_desktop.report.pdf import close_worker
+from medsearch_desktop.report.pdf import HELPER
 
 COUNT = int(os.environ.get("FUZZED_INPUTS", "100"))
 # A tenth of a second each.
@@ -57,7 +57,7 @@ def test_a_target_takes_its_seeds_and_survives_damage_to_them(name: str) -> None
             outcomes.append(take(target, data))
             assert time.process_time() - began < SECONDS_PER_INPUT, (name, number)
     finally:
-        close_worker()
+        HELPER.close()
     # Damage that is never noticed would show that nothing is looked at.
     assert not target.refusals or not all(outcomes)
 

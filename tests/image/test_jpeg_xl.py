@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import signal
@@ -31,6 +30,7 @@ from phantoms_made import (
     written,
 )
 
+from medsearch_desktop import bounded
 from medsearch_desktop.errors import DecodeError, TruncatedFileError, UnsupportedPixelsError
 from medsearch_desktop.image import aside
 from medsearch_desktop.image.codecs import Layout, decompress, stream_size
@@ -43,7 +43,7 @@ RGB = COLOUR[0]
 @pytest.fixture(autouse=True, scope="module")
 def _end_of_process() -> Iterator[None]:
     yield
-    aside.close_decoder()
+    aside.HELPER.close()
 
 
 def layout(rows: int, columns: int, samples: int = 1, bits: int = 12) -> Layout:
@@ -171,7 +171,7 @@ def test_no_codestream_at_all(data: bytes) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "_worker", lambda: pytest.fail("it was decoded"))
+    monkeypatch.setattr(aside.HELPER, "ask", lambda *_, **__: pytest.fail("it was decoded"))
     # Some fifty bytes of black.
     data = jpegxl_encode(np.zeros((1200, 1200), "u1"), lossless=True, effort=3)
     assert len(data) < 200
@@ -184,33 +184,21 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot bound the memory of a process; run it elsewhere")
 def test_memory_is_bounded_whatever_a_codestream_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     data = jpegxl_encode(noise(1200, 1200, 8, 3), lossless=True, effort=3)
-    aside.close_decoder()
+    aside.HELPER.close()
     monkeypatch.setattr(aside, "_SECONDS", 120.0)
     # As if its header had said less: the process may not take what the picture needs.
-    real = aside._send
+    real = aside.HELPER.ask
 
-    def stingy(target: object, head: dict, data: bytes) -> None:
-        real(target, {**head, "most": head["most"] - (1 << 24)}, data)
+    def stingy(head: dict, data: bytes, *, seconds: float) -> bounded.Message:
+        return real({**head, "most": head["most"] - (1 << 24)}, data, seconds=seconds)
 
-    monkeypatch.setattr(aside, "_send", stingy)
+    monkeypatch.setattr(aside.HELPER, "ask", stingy)
     with pytest.raises(UnsupportedPixelsError, match=r"JPEG XL frame"):
         aside.decode_aside("JPEG XL", data, most_samples=64)
     monkeypatch.undo()
     small = noise(16, 16)
     frame = jpegxl_encode(small, lossless=True, bitspersample=12)
     assert np.array_equal(aside.decode_aside("JPEG XL", frame, most_samples=256), small)
-
-
-def test_room_is_made_for_a_long_frame_before_it_is_taken() -> None:
-    pipe = io.BytesIO()
-    aside._send(pipe, {"form": "JPEG XL", "most": 256}, bytes(5000))
-    pipe.seek(0)
-    taken = []
-    answer = aside._received(pipe, lambda head, length: taken.append((head["most"], length, pipe.tell() < 100)))
-    assert taken == [(256, 5000, True)]
-    assert answer == ({"form": "JPEG XL", "most": 256}, bytes(5000))
-    for short in (3, 20, 4000):
-        assert aside._received(io.BytesIO(pipe.getvalue()[:short])) is None
 
 
 def test_a_frame_that_takes_too_long_costs_its_process_alone() -> None:
@@ -225,9 +213,9 @@ def test_a_process_that_dies_is_started_anew_and_threads_share_it() -> None:
     depths = zip(frames, (8, 10, 12, 16), strict=True)
     coded = [jpegxl_encode(frame, lossless=True, bitspersample=bits) for frame, bits in depths]
     aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
-    assert aside._current is not None
-    aside._current._process.kill()
-    aside._current._process.wait()
+    assert aside.HELPER._process is not None
+    aside.HELPER._process.kill()
+    aside.HELPER._process.wait()
     wrong = []
 
     def work(number: int) -> None:
@@ -248,15 +236,15 @@ def test_an_interrupt_ends_no_frame_and_mixes_no_answers(monkeypatch: pytest.Mon
     frames = [noise(64, 48, 8), noise(64, 48, 16)]
     coded = [jpegxl_encode(frame, lossless=True) for frame in frames]
     aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
-    assert aside._current is not None
-    os.kill(aside._current._process.pid, signal.SIGINT)
+    assert aside.HELPER._process is not None
+    os.kill(aside.HELPER._process.pid, signal.SIGINT)
     assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
 
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as pressed:
-        pressed.setattr(aside, "_received", interrupted)
+        pressed.setattr(bounded, "_received", interrupted)
         with pytest.raises(KeyboardInterrupt):
             aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
     assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
@@ -267,7 +255,7 @@ def test_nothing_is_imported_from_the_folder_that_one_stands_in(
 ) -> None:
     (tmp_path / "imagecodecs.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
-    aside.close_decoder()
+    aside.HELPER.close()
     frame = noise(16, 16, 8)
     assert np.array_equal(aside.decode_aside("JPEG XL", jpegxl_encode(frame, lossless=True), most_samples=256), frame)
 

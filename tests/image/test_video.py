@@ -39,7 +39,7 @@ STREAMS = [
 @pytest.fixture(autouse=True, scope="module")
 def _end_of_process() -> Iterator[None]:
     yield
-    aside.close_decoder()
+    aside.HELPER.close()
 
 
 def picture(number: int) -> NDArray[np.uint8]:

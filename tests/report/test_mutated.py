@@ -15,7 +15,7 @@ import pytest
 
 from medsearch_desktop.errors import ReportError
 from medsearch_desktop.report.documents import Limits, read_documents
-from medsearch_desktop.report.pdf import close_worker
+from medsearch_desktop.report.pdf import HELPER
 from medsearch_desktop.statements import Written
 
 COUNT = int(os.environ.get("MUTATIONS", "40"))
@@ -113,7 +113,7 @@ def test_a_damaged_file_is_read_or_refused_with_a_reason(form: str) -> None:
                     outcomes["read"] += 1
             outcomes["refused"] += any(isinstance(each, ReportError) for each in found)
     finally:
-        close_worker()
+        HELPER.close()
     # Damage that nothing notices, or that nothing survives, would show a mistake here.
     assert outcomes["read"] or form == "pdf"
     assert outcomes["refused"] or form in ("text", "rtf")

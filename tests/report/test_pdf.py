@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import time
 import zlib
 
@@ -11,14 +13,13 @@ import pytest
 from pypdf import PdfWriter
 
 from medsearch_desktop.errors import ReportError
-from medsearch_desktop.report import pdf
-from medsearch_desktop.report.pdf import close_worker, pdf_text
+from medsearch_desktop.report.pdf import HELPER, pdf_text
 
 
 @pytest.fixture(autouse=True)
 def no_worker_stays():
     yield
-    close_worker()
+    HELPER.close()
 
 
 def read(data: bytes, **options: float) -> str:
@@ -105,7 +106,17 @@ def test_crafted_ones_cost_their_own_process_and_no_other() -> None:
 
 def test_a_process_that_was_killed_is_begun_again() -> None:
     assert "One" in read(made.pdf("One."))
-    assert pdf._current is not None
-    pdf._current._process.kill()
-    pdf._current._process.wait()
+    assert HELPER._process is not None
+    HELPER._process.kill()
+    HELPER._process.wait()
     assert "Two" in read(made.pdf("Two."))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there Ctrl-C is no signal that a test can send to one process")
+def test_an_interrupt_is_none_for_the_process_that_reads() -> None:
+    assert "One" in read(made.pdf("One."))
+    assert HELPER._process is not None
+    first = HELPER._process.pid
+    os.kill(first, signal.SIGINT)
+    assert "Two" in read(made.pdf("Two."))
+    assert HELPER._process.pid == first
