@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from medsearch_desktop.disk import writing_to
 from medsearch_desktop.errors import ListError
-from medsearch_desktop.store.disk import writing_to
 
 _PREFIX = ".medsearch-"
 

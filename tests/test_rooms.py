@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "medsearch_desktop"
 ROOMS = {"source", "image", "report", "store", "search", "serve", "demo"}
-SHARED = {"bounded", "records", "config", "errors", "statements"}
+SHARED = {"bounded", "disk", "records", "config", "errors", "statements"}
 # Who may import whom beside the shared modules and siblings; None is everything.
 ALLOWED: dict[str, set[str] | None] = {
     "source": set(),
@@ -88,6 +88,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "outgoing": {"holdings", "sending", "source", "store"},
     "stations": {"sending"},
     "bounded": set(),
+    "disk": set(),
     "records": set(),
     "statements": set(),
     "errors": set(),

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from medsearch_desktop.disk import sync_folder
 from medsearch_desktop.errors import ModelError, ModelMissingError
 from medsearch_desktop.image.models import (
     MANIFEST,
@@ -98,7 +99,7 @@ def register_model(
                 # Another import of the same name came first: its folder is not empty.
                 check_name(model_id, folder=folder)
                 raise
-            _sync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
         raise ModelError(
             f"cannot be written ({error.strerror or error}); no model was registered",
@@ -201,16 +202,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open folders, and does without.
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _as_text(manifest: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from medsearch_desktop.disk import sync_folder
 from medsearch_desktop.errors import SourceError
 
 _BEGIN, _END = b"\x0b", b"\x1c\r"
@@ -72,7 +73,7 @@ class Spool:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return whole
 
 
@@ -213,14 +214,3 @@ def _head(message: bytes) -> list[str]:
         return []
     fields = line.split(line[3])
     return [line[:4], *fields[1:]] if 2 <= len(fields[1]) <= 5 else []
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        # Windows opens no folders, and NTFS keeps the name with the file.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

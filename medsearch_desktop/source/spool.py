@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from medsearch_desktop.disk import rename_new, sync_folder
 from medsearch_desktop.errors import SourceError
 from medsearch_desktop.records import FileKind
 from medsearch_desktop.source.sniff import HEAD_BYTES, os_reason, sniff_bytes
@@ -68,7 +69,7 @@ class Spool:
         try:
             for each in (folder, self.incoming, self.quarantine):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync_folder(each.parent)
+                sync_folder(each.parent)
         except OSError as error:
             raise SourceError(
                 f"cannot be made ({os_reason(error)})", item=str(folder), remedy="Name another with --spool"
@@ -133,7 +134,7 @@ class Spool:
             return Kept(str(target), new=True)
         if filecmp.cmp(part, target, shallow=False):
             # Whoever wrote it may have died before its name was on the disk for good.
-            _sync_folder(shard)
+            sync_folder(shard)
             part.unlink()
             return Kept(str(target), new=self._is_untold(target))
         with part.open("rb") as file:
@@ -141,16 +142,16 @@ class Spool:
         other = shard / f"{stem}-{content[:16]}.dcm"
         new = self._moved(part, other)
         if not new:
-            _sync_folder(shard)
+            sync_folder(shard)
             part.unlink(missing_ok=True)
         return Kept(str(other), new=new or self._is_untold(other))
 
     def _moved(self, part: Path, target: Path) -> bool:
         """Give a file its name for good unless that is taken; return whether it was free."""
-        if not _linked(part, target):
+        if not rename_new(part, target):
             return False
         try:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError:
             # It stays: another process may have found it there and told its sender so.
             with self._lock:
@@ -175,29 +176,12 @@ class Spool:
                     with suppress(OSError):
                         shard.rmdir()
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.incoming))
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
                 self._shards.add(shard)
 
     def _put_aside(self, part: Path) -> None:
         part.replace(self.quarantine / part.name)
-        _sync_folder(self.quarantine)
-
-
-def _linked(part: Path, target: Path) -> bool:
-    """Give a file another name unless that is taken; return whether it was free."""
-    try:
-        # Unlike a renaming, a link never replaces what another process has put there meanwhile.
-        os.link(part, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        # File systems without hard links.
-        if target.exists():
-            return False
-        part.rename(target)
-    return True
+        sync_folder(self.quarantine)
 
 
 def _is_data_set(part: Path, *, deflated: bool) -> bool:
@@ -215,17 +199,6 @@ def _is_data_set(part: Path, *, deflated: bool) -> bool:
 
 def _sync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows opens no folder; there NTFS keeps the order of names by itself.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

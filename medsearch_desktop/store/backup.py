@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 
 from medsearch_desktop import __version__
+from medsearch_desktop.disk import sync_folder, writing_to
 from medsearch_desktop.errors import LibraryError, LibraryFormatError
 from medsearch_desktop.store.database import Database
-from medsearch_desktop.store.disk import sync_folder, writing_to
 from medsearch_desktop.store.marker import DATABASE, MARKER, prepare_folder
 
 MANIFEST = "manifest.json"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medsearch_desktop.disk import writing_to
 from medsearch_desktop.errors import LibraryError, StorageFullError
 from medsearch_desktop.store.audit import Audit
 from medsearch_desktop.store.database import Database
-from medsearch_desktop.store.disk import writing_to
 from medsearch_desktop.store.marker import DATABASE, prepare_folder
 from medsearch_desktop.store.thumbnails import Thumbnails
 

@@ -21,8 +21,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import duckdb
 import numpy as np
 
+from medsearch_desktop.disk import rename_new, storage_full, sync_folder, writing_to
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, ReportError
-from medsearch_desktop.store.disk import storage_full, sync_folder, writing_to
 from medsearch_desktop.store.gate import Gate
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
@@ -80,6 +80,8 @@ class Database:
             "allow_community_extensions": "false",
             "preserve_insertion_order": "false",
         }
+        if not file.exists():
+            self._create()
         self._connect()
         file.chmod(0o600)
         try:
@@ -88,6 +90,25 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+
+    def _create(self) -> None:
+        """Make an empty database under another name, which takes its own when it is whole: there is never half of one.
+
+        DuckDB writes the head of a new file in three goes, between which a disk may fail or the program be killed.
+        """
+        part = self.file.with_name(f"{self.file.name}.new-{uuid.uuid4().hex}")
+        try:
+            with _translated(self.file):
+                duckdb.connect(str(part), config=self._settings).close()
+            with writing_to(self.file.parent):
+                with part.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+                # Another process that was quicker has its file already.
+                rename_new(part, self.file)
+                sync_folder(self.file.parent)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def _connect(self) -> None:
         with _translated(self.file):
@@ -363,8 +384,11 @@ class Database:
             # It was opened after the last change of its tables: what was before that has served its time.
             for kept in self.file.parent.glob(f"{self.file.name}.before-*"):
                 kept.unlink(missing_ok=True)
-        for left in self.file.parent.glob(f"{self.file.name}.compact*"):
-            # Of a compaction that was cut off.
+        for left in (
+            *self.file.parent.glob(f"{self.file.name}.compact*"),
+            *self.file.parent.glob(f"{self.file.name}.new-*"),
+        ):
+            # Of a compaction or a beginning that was cut off.
             left.unlink(missing_ok=True)
 
     def _keep(self, kept: Path) -> None:

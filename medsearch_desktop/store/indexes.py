@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medsearch_desktop.disk import writing_to
 from medsearch_desktop.store.catalogue import Catalogue
-from medsearch_desktop.store.disk import writing_to
 from medsearch_desktop.store.models import DIM
 from medsearch_desktop.store.vectors import VectorIndex
 

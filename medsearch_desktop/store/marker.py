@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from medsearch_desktop.disk import writing_to
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryNotFoundError
-from medsearch_desktop.store.disk import writing_to
 
 FORMAT = 1
 MARKER = "library.json"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medsearch_desktop.store.disk import append, open_private, writing_to
+from medsearch_desktop.disk import append, open_private, writing_to
 
 FORMAT = 1
 POINTS = 64

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medsearch_desktop.disk import writing_to
 from medsearch_desktop.errors import LibraryError
-from medsearch_desktop.store.disk import writing_to
 
 # Folder and name as `path` and `write` make them; what else lies there is not ours.
 _OWN = re.compile(r"([0-9a-f]{16})[0-9a-f]{18}(?:\.webp|(\.\d+-\d+\.part))")

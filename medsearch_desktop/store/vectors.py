@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medsearch_desktop.disk import append, open_private, writing_to
 from medsearch_desktop.store.directions import SAMPLE, Directions
-from medsearch_desktop.store.disk import append, open_private, writing_to
 from medsearch_desktop.store.graph import Graph
 from medsearch_desktop.store.segments import Graphs, Segment
 

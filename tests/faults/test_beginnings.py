@@ -35,7 +35,7 @@ def test_a_film_whose_name_was_not_for_good_is_new_when_it_comes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool, ds = Spool(tmp_path / "spool", reserve_bytes=0), dataset(Film(size=16))
-    whole = spools._sync_folder
+    whole = spools.sync_folder
 
     def keep() -> Kept:
         part = spool.new_part()
@@ -49,7 +49,7 @@ def test_a_film_whose_name_was_not_for_good_is_new_when_it_comes_again(
         whole(folder)
 
     with monkeypatch.context() as broken:
-        broken.setattr(spools, "_sync_folder", fails)
+        broken.setattr(spools, "sync_folder", fails)
         with pytest.raises(OSError, match="Input/output"):
             keep()
     # Nobody was told of it, and so nobody has it indexed: now somebody is.

@@ -70,7 +70,9 @@ def rules() -> Iterator[tuple[Case, int]]:
     rng = random.Random(SEED)
     for number, case in enumerate(CASES):
         if ROUNDS > 1 or number in SHORT:
-            for first in sorted(rng.sample(range(1, case.most + 1), min(ROUNDS, case.most))):
+            firsts = set(rng.sample(range(1, case.most + 1), min(ROUNDS, case.most)))
+            # The very first one is the beginning of an empty database.
+            for first in sorted(firsts | {1} if number == 0 else firsts):
                 yield case, first
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, StorageFullError
+from medsearch_desktop.store import database as database_module
 from medsearch_desktop.store.database import Database, _as_ours, disk_path, stored_path
 
 
@@ -145,3 +148,38 @@ def test_nothing_draws_a_bar_on_stdout(database: Database) -> None:
     assert database.write(question) == [(False,)]
     assert database.read(question) == [(False,)]
     assert list(database.read_chunks(question)) == [[(False,)]]
+
+
+def test_a_new_database_never_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "library.duckdb"
+    real = database_module.rename_new
+
+    def late(part: Path, target: Path) -> bool:
+        with duckdb.connect(str(target)) as quicker:
+            quicker.execute("CREATE TABLE theirs (number INTEGER)")
+        return real(part, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database_module, "rename_new", late)
+        with closing(Database(file)) as database:
+            assert database.read("SELECT count(*) FROM theirs") == [(0,)]
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_new_database_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    file = tmp_path / "library.duckdb"
+    Database(file).close()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    Database(file).close()
+
+
+def test_what_a_beginning_left_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    file = tmp_path / "library.duckdb"
+    for name in ("library.duckdb.new-0", "library.duckdb.new-0.wal"):
+        (tmp_path / name).write_bytes(b"half")
+    Database(file).close()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]

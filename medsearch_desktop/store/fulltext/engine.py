@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from medsearch_desktop.disk import storage_full
 from medsearch_desktop.errors import LibraryError
-from medsearch_desktop.store.disk import storage_full
 
 # One thread: documents keep their order, and a workstation keeps its other cores.
 HEAP_BYTES = 64_000_000

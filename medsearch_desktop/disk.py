@@ -43,6 +43,26 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def rename_new(part: Path, target: Path) -> bool:
+    """Give a file another name unless that is taken, and return whether it was free; raises OSError.
+
+    Its old name may remain, for the caller to remove.
+    """
+    try:
+        # Unlike a renaming, a link never replaces what another process has put there meanwhile.
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # File systems without hard links.
+        if target.exists():
+            return False
+        part.rename(target)
+    return True
+
+
 def open_private(file: Path) -> int:
     """Open a file for reading and writing, made for its owner alone where it is missing; return its descriptor."""
     return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
