@@ -28,6 +28,8 @@ from medsearch_desktop.store.gate import Gate
 _LOCK_HOLDER = re.compile(r"PID (\d+)")
 # After a failed write DuckDB calls the whole database invalid; on the disk it is as the last commit left it.
 _NOT_WRITTEN = re.compile(r"(?i)could not (?:write|truncate|create|sync)|fsync|failed to (?:commit|create checkpoint)")
+# Says nothing against what the file holds: a disk that fails, a drive that is away, rights that are missing.
+_NOT_OPENED = re.compile(r"(?i)cannot open file|input/output error|permission denied")
 BYTES_PATH = "bytes:"
 # What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
 _NO_BAR = "SET enable_progress_bar = false"
@@ -501,6 +503,12 @@ def _as_ours(error: duckdb.Error, file: Path) -> LibraryError:
             f"the database cannot be written ({text.splitlines()[0]}); nothing that was committed is lost",
             item=folder,
             remedy="Check the disk, then run the same command again: it goes on where it was",
+        )
+    if _NOT_OPENED.search(text):
+        return LibraryError(
+            f"the database cannot be opened ({text.splitlines()[0]})",
+            item=folder,
+            remedy="Check its disk, and that you may read and write there, then run the same command again",
         )
     if isinstance(error, duckdb.IOException | duckdb.SerializationException | duckdb.FatalException) or (
         "not a valid DuckDB database" in text

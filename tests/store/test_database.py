@@ -123,6 +123,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         (duckdb.IOException('Could not set lock on file "x": held in python (PID 12)'), LibraryLockedError),
         (duckdb.IOException('Could not write file "x": No space left on device'), StorageFullError),
         (duckdb.IOException("Could not read from file"), LibraryFormatError),
+        (duckdb.IOException('Cannot open file "x.wal": Input/output error'), LibraryError),
+        (duckdb.IOException('Cannot open file "x": Permission denied'), LibraryError),
         (duckdb.ParserException("syntax error"), LibraryError),
     ],
 )
