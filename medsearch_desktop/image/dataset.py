@@ -363,7 +363,8 @@ class Header:
             item = self._read_item(io.BytesIO(item), tag)
         if item is None:
             return None
-        elements = {int(element.tag): element for element in item.elements()}
+        # As they were read: pydicom would convert those without a value, whatever they claim to be.
+        elements = {int(tag): item.get_item(tag, keep_deferred=True) for tag in item.keys()}  # noqa: SIM118 - a Dataset
         outer = self.value(_CHARACTER_SET) or self.character_set
         return replace(self, elements=elements, pixels=None, character_set=outer, _sequences={})
 

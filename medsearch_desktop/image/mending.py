@@ -62,7 +62,7 @@ def _by_length(length: int, frames: int, size: Size) -> Size:
     candidates = []
     if size.rows and size.columns:
         candidates = [replace(size, allocated=bits) for bits in (8, 16, 32)]
-    elif size.allocated and (known := size.rows or size.columns):
+    elif size.allocated and size.samples and (known := size.rows or size.columns):
         other = length * 8 // (known * size.samples * size.allocated * frames)
         candidates = [replace(size, rows=size.rows or other, columns=size.columns or other)]
     for each in candidates:
