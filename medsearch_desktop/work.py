@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import read_whole, readable, reason_of
-from medsearch_desktop.errors import DecodeError, NoPixelsError, NotAPictureError, ReportError, SourceError
+from medsearch_desktop.errors import (
+    DecodeError,
+    MedSearchError,
+    NoPixelsError,
+    NotAPictureError,
+    ReportError,
+    SourceError,
+)
 from medsearch_desktop.feeds import kind_of, may_hold_report, read_reports
 from medsearch_desktop.image.decode import decode, read_tags
 from medsearch_desktop.image.models import ModelSpec
@@ -61,6 +71,17 @@ class Worker:
 
     def read(self, file: SourceFile, known_content: Container[str], data: bytes | None = None) -> Work:
         """Return what a file holds, `data` if that was read already; of known content nothing is drawn."""
+        return _in_any_case(self._read, file, known_content, data)
+
+    def draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
+        """Return the images of a file, `data` if that was read already, with their thumbnails and tensors."""
+        return _in_any_case(self._draw, file, checked_ns, data)
+
+    def read_header(self, file: SourceFile, _: Container[str], data: bytes | None = None) -> Work:
+        """Return what a file says without its pixels and its digest; a report is read whole."""
+        return _in_any_case(self._read_header, file, data)
+
+    def _read(self, file: SourceFile, known_content: Container[str], data: bytes | None) -> Work:
         checked_ns = time.time_ns()
         try:
             if data is None and is_member(file.path):
@@ -81,13 +102,12 @@ class Worker:
             return self._read_report(file, checked_ns, data)
         if sha256 in known_content:
             return Work(file, checked_ns, drawn=False)
-        return self.draw(file, checked_ns, data)
+        return self._draw(file, checked_ns, data)
 
     def _kind(self, head: bytes, file: SourceFile) -> FileKind:
         return kind_of(head, size=file.size, name=file.path, config=self._config)
 
-    def draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
-        """Return the images of a file, `data` if that was read already, with their thumbnails and tensors."""
+    def _draw(self, file: SourceFile, checked_ns: int, data: bytes | None) -> Work:
         hint = study_hint(file.path, file.root)
         try:
             with readable(file.path, data) as source:
@@ -136,8 +156,7 @@ class Worker:
         reason = "" if isinstance(error, NotAPictureError) else reason_of(error)
         return self._read_document(file, checked_ns, data, image, reason)
 
-    def read_header(self, file: SourceFile, _: Container[str], data: bytes | None = None) -> Work:
-        """Return what a file says without its pixels and its digest; a report is read whole."""
+    def _read_header(self, file: SourceFile, data: bytes | None) -> Work:
         checked_ns = time.time_ns()
         try:
             head = _head(file, data)
@@ -206,6 +225,31 @@ def unread(file: SourceFile, error: SourceError) -> Work:
     """Return what stands for a file whose content the disk does not give."""
     # When it was read is not known, and so its size and time do not keep it from being tried again.
     return Work(replace(file, kind=FileKind.OTHER, sha256=""), 0, reason=reason_of(error), unread=True)
+
+
+def _in_any_case(read: Callable[..., Work], file: SourceFile, *arguments: Any) -> Work:
+    """Return what `read` makes of a file, or that it cannot: no file keeps the others from being read.
+
+    What has to end an ingest still does: a missing model, no memory.
+    """
+    checked_ns = time.time_ns()
+    try:
+        return read(file, *arguments)
+    except OSError as error:
+        return unread(file, unreadable(file.path, error))
+    except (MedSearchError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - formats have more corners than the readers know of
+        return Work(file, checked_ns, reason=_fault(error))
+
+
+def _fault(error: Exception) -> str:
+    """Say where the program was wrong, without a word of what it read there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).parent
+    own = next((frame for frame in reversed(frames) if package in Path(frame.filename).parents), frames[-1])
+    where = f"{type(error).__name__} at {Path(own.filename).name}:{own.lineno}"
+    return f"cannot be read for a fault of this program ({where}). Tell its makers; another release may read it"
 
 
 def _streamed(file: SourceFile, checked_ns: int, data: bytes | None, error: OSError) -> Work:

@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from makers import Film, dataset, uid, write_department
 
+from medsearch_desktop import work
 from medsearch_desktop.errors import SourceError
 from medsearch_desktop.library import Library, open_library
 from medsearch_desktop.records import IngestSummary
@@ -251,6 +253,31 @@ def test_what_still_fails_stays_listed(library: Library, department: Path) -> No
     library.retry_failures()
     assert len(library.failures()) == 1
     assert library.search("zebra").hits[0].study_uid == uid(1, 1)
+
+
+@pytest.mark.parametrize(("part", "metadata_only"), [("decode", False), ("read_tags", True), ("read_reports", False)])
+def test_a_fault_of_the_program_costs_one_file(
+    library: Library, department: Path, monkeypatch: pytest.MonkeyPatch, part: str, metadata_only: bool
+) -> None:
+    pattern = "*.txt" if part == "read_reports" else "image1.dcm"
+    odd = str(min(department.rglob(pattern)))
+    real = getattr(work, part)
+
+    def at_fault(*args: Any, **options: Any) -> Any:
+        if odd in (options.get("name"), getattr(args[-1], "path", None)):
+            raise ZeroDivisionError("Test^Patient")
+        return real(*args, **options)
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr(work, part, at_fault)
+        summary = library.ingest([department], metadata_only=metadata_only)
+    assert (summary.failed, summary.indexed) == (1, 17)
+    ((path, reason),) = [(failure.path, failure.reason) for failure in library.failures()]
+    assert path == odd
+    assert "a fault of this program (ZeroDivisionError at work.py:" in reason
+    assert "Patient" not in reason
+    assert library.retry_failures().failed == 0
+    assert library.failures() == []
 
 
 def test_headers_then_a_move_then_pixels(library: Library, department: Path) -> None:

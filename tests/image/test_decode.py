@@ -650,6 +650,25 @@ def test_enhanced_frames_have_their_own_window_and_rescaling() -> None:
             assert np.array_equal(display, to_display(pixels[0], rendering))
 
 
+def test_an_empty_element_of_no_known_kind_costs_no_frame() -> None:
+    ds = dataset(np.stack([grey(20, 20)] * 2), frames=2)
+    group = Dataset()
+    group.ImageComments = ""
+    ds.PerFrameFunctionalGroupsSequence = Sequence([group, group])
+    content = written(ds)
+    assert content.count(b"\x20\0\0\x40LT\0\0") == 2
+    content = content.replace(b"\x20\0\0\x40LT\0\0", b"\x20\0\0\x40CQ\0\0")
+    assert [image.pixel_error for image in run(content).images] == ["", ""]
+
+
+@pytest.mark.parametrize("missing", ["Rows", "Columns"])
+def test_a_header_that_counts_no_samples_is_an_error_of_the_file(missing: str) -> None:
+    ds = dataset(grey(20, 20))
+    ds.SamplesPerPixel = 0
+    del ds[missing]
+    assert "no Rows or Columns" in run(written(ds)).images[0].pixel_error
+
+
 # ---- metadata ----
 
 
