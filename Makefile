@@ -58,7 +58,7 @@ fuzz: $(FUZZ_STAMP) ## throw damaged and hostile bytes at the readers: FUZZ_SECO
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20000) $(BIN)/python -m pytest --timeout 0 tests/fuzz/fuzz_*.py
 	$(if $(filter Linux,$(shell uname)),PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(or $(FUZZ_SECONDS),60),@echo "counting branches needs Linux: left out")
 
-faults: install ## kill it 200 times, stop it, fill and break its disk, pull its drive, set its clock (hours; some of it needs root)
+faults: install ## kill it 200 times, stop it, fill and break its disk, pull its drive, set its clock (half an hour; some of it needs root)
 	MEDSEARCH_FAULTS=200 $(BIN)/python -m pytest tests/faults
 
 lint: install

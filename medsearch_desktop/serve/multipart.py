@@ -85,7 +85,11 @@ def boundary_of(content_type: str, *, kind: str) -> str:
     message["content-type"] = content_type
     if message.get_content_type() != "multipart/related":
         return ""
-    root, boundary = message.get_param("type", ""), message.get_param("boundary", "")
+    try:
+        root, boundary = message.get_param("type", ""), message.get_param("boundary", "")
+    except (TypeError, ValueError):
+        # Parameters said to continue others in no order that there is.
+        return ""
     if not isinstance(root, str) or not isinstance(boundary, str) or root.lower() not in ("", kind):
         return ""
     return boundary if len(boundary) <= _MOST_BOUNDARY and boundary.isascii() else ""

@@ -9,21 +9,28 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import atheris
 from fuzz.seen import SEEN
 
 
-class _DeafThread(threading.Thread):
-    """A thread that does not take the fuzzer's clock, a signal that ends the process where a thread gets it."""
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Threads that begin inside do not take the fuzzer's clock, a signal that ends the process where a thread gets it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+class _DeafThread(threading.Thread):
     def start(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-        try:
+        with _deaf():
             super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fuzz(module: str, name: str, arguments: list[str], *, seen: tuple[str, ...]) -> None:
@@ -34,7 +41,8 @@ def fuzz(module: str, name: str, arguments: list[str], *, seen: tuple[str, ...])
     # Of which a timer and the threads of a pool are made.
     threading.Thread = _DeafThread  # type: ignore[misc]
     threading.Timer.__bases__ = (_DeafThread,)
-    with atheris.instrument_imports(include=list(seen)):
+    # Libraries begin threads of their own when they are imported, or first used.
+    with _deaf(), atheris.instrument_imports(include=list(seen)):
         target = import_module(module).TARGETS[name]
         take = import_module("fuzz.targets").take
         # What readers import at their point of use is seen too, and no input waits for it.

@@ -157,5 +157,11 @@ def test_parts_without_headers_are_parts() -> None:
 def test_only_related_dicom_has_a_boundary() -> None:
     assert boundary_of('multipart/related; type="application/dicom"; boundary="a b"', kind="application/dicom") == "a b"
     assert boundary_of("multipart/related; boundary=x", kind="application/dicom") == "x"
-    for other in ("", "multipart/related", "multipart/mixed; boundary=x", f"multipart/related; boundary={'x' * 201}"):
+    for other in (
+        "multipart/related; 0*; 0*9; boundary=x",
+        "",
+        "multipart/related",
+        "multipart/mixed; boundary=x",
+        f"multipart/related; boundary={'x' * 201}",
+    ):
         assert boundary_of(other, kind="application/dicom") == ""
