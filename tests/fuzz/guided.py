@@ -19,7 +19,7 @@ from fuzz.seen import SEEN
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Threads that begin inside do not take the fuzzer's clock, a signal that ends the process where a thread gets it."""
+    """Threads that begin inside do not take the fuzzer's clock, a signal that ends the process if a thread gets it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     try:
         yield
