@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from medsearch_desktop.errors import MedSearchError
@@ -66,8 +68,17 @@ def readable(path: str, data: bytes | None = None) -> Iterator[str | BinaryIO]:
         yield path
 
 
-def reason_of(error: MedSearchError | OSError) -> str:
-    """Return what happened and what to do; the path stands beside it wherever it is shown."""
+def reason_of(error: Exception) -> str:
+    """Return what happened and what to do; the path stands beside it wherever it is shown.
+
+    Of what nobody foresaw it says where the program was, without a word of what it read there.
+    """
+    if isinstance(error, MedSearchError):
+        return f"{error.message}. {error.remedy}" if error.remedy else error.message
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
-    return f"{error.message}. {error.remedy}" if error.remedy else error.message
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).parent
+    own = next((frame for frame in reversed(frames) if package in Path(frame.filename).parents), frames[-1])
+    where = f"{type(error).__name__} at {Path(own.filename).name}:{own.lineno}"
+    return f"cannot be read for a fault of this program ({where}). Tell its makers; another release may read it"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import read_whole, readable, reason_of
-from medsearch_desktop.errors import DecodeError, LibraryError, SourceError
+from medsearch_desktop.errors import DecodeError, LibraryError, MedSearchError, SourceError
 from medsearch_desktop.image.decode import decode, frames_of
 from medsearch_desktop.image.embed import ImageEncoder
 from medsearch_desktop.image.models import ModelSpec
@@ -163,6 +163,14 @@ class Reembedding:
                     return
 
     def _draw(self, file: LackingFile) -> _Drawn:
+        try:
+            return self._drawn(file)
+        except (MedSearchError, OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - no file keeps the others from having a vector
+            return _Drawn(file, (None,) * len(file.image_nos), reason_of(error), lasting=True)
+
+    def _drawn(self, file: LackingFile) -> _Drawn:
         nothing = (None,) * len(file.image_nos)
         try:
             if not exists(file.path):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-import traceback
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -240,16 +238,7 @@ def _in_any_case(read: Callable[..., Work], file: SourceFile, *arguments: Any) -
     except (MedSearchError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - formats have more corners than the readers know of
-        return Work(file, checked_ns, reason=_fault(error))
-
-
-def _fault(error: Exception) -> str:
-    """Say where the program was wrong, without a word of what it read there."""
-    frames = traceback.extract_tb(error.__traceback__)
-    package = Path(__file__).parent
-    own = next((frame for frame in reversed(frames) if package in Path(frame.filename).parents), frames[-1])
-    where = f"{type(error).__name__} at {Path(own.filename).name}:{own.lineno}"
-    return f"cannot be read for a fault of this program ({where}). Tell its makers; another release may read it"
+        return Work(file, checked_ns, reason=reason_of(error))
 
 
 def _streamed(file: SourceFile, checked_ns: int, data: bytes | None, error: OSError) -> Work:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from makers import Film, dataset, register_model, uid, write_department
 
+from medsearch_desktop import reembed
 from medsearch_desktop.errors import (
     LibraryError,
     ModelAlteredError,
@@ -275,6 +277,24 @@ def test_a_film_that_cannot_be_decoded_is_listed_and_tried_again_when_asked(tmp_
         large.unlink()
         library.ingest([source])
         assert library.vectors.count == library.totals().vectors == 4
+
+
+def test_a_fault_of_the_program_costs_one_film(path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = reembed.decode
+
+    def at_fault(*args: Any, **options: Any) -> Any:
+        if options["name"].endswith("image1.dcm"):
+            raise ZeroDivisionError("Test^Patient")
+        return real(*args, **options)
+
+    monkeypatch.setattr(reembed, "decode", at_fault)
+    with open_library(path) as library:
+        total = library.totals().images
+        done = library.use_model(OWN).join()
+        assert done.in_use
+        assert done.failed > 0
+        assert done.images + done.failed == total
+        assert all("(ZeroDivisionError at reembed.py:" in failure.reason for failure in done.failures)
 
 
 def test_what_only_its_header_is_known_of_waits_for_an_ingest(tmp_path: Path, own: Path) -> None:
