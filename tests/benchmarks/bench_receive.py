@@ -40,7 +40,7 @@ _ACCEPTED = re.compile(rb"Received Store Response \(Success\)")
 def measure(work: Path, *, films: int = 500, associations: int = 4, size: int = 360, rounds: int = 3) -> dict[str, Any]:
     """Return how many instances a second were accepted in each round, and how many of them were lost."""
     storescu = _storescu()
-    sources = [_write(work / f"films-{n}", patient=n + 1, films=films, size=size) for n in range(associations)]
+    sources = [_write(work / f"films-{films}-{n}", patient=n + 1, films=films, size=size) for n in range(associations)]
     found = [_round(work / f"round-{number}", storescu, sources) for number in range(rounds)]
     bytes_each = next(sources[0].iterdir()).stat().st_size
     return {
@@ -75,7 +75,7 @@ def measure_indexing(
 ) -> dict[str, Any]:
     """Return how many instances a second were accepted while others were indexed, and how many of all were lost."""
     storescu = _storescu()
-    sources = [_write(work / f"films-{n}", patient=n + 1, films=films, size=size) for n in range(2 * associations)]
+    sources = [_write(work / f"films-{films}-{n}", patient=n + 1, films=films, size=size) for n in range(2 * associations)]
     found = [_indexing_round(work / f"round-{number}", storescu, sources) for number in range(rounds)]
     return {
         "films": films * associations,
