@@ -75,7 +75,9 @@ def measure_indexing(
 ) -> dict[str, Any]:
     """Return how many instances a second were accepted while others were indexed, and how many of all were lost."""
     storescu = _storescu()
-    sources = [_write(work / f"films-{films}-{n}", patient=n + 1, films=films, size=size) for n in range(2 * associations)]
+    sources = [
+        _write(work / f"films-{films}-{n}", patient=n + 1, films=films, size=size) for n in range(2 * associations)
+    ]
     found = [_indexing_round(work / f"round-{number}", storescu, sources) for number in range(rounds)]
     return {
         "films": films * associations,
