@@ -1,4 +1,4 @@
-"""What the disk says when it cannot take more, told in one way by every file that writes."""
+"""Names and bytes that are on the disk for good, and what it says when it takes no more, in one way for all rooms."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -70,6 +71,21 @@ def test_a_process_that_ends_is_told_at_once(helper: Helper, head: dict[str, obj
         helper.ask(head, b"", seconds=60)
     # At once after: whether the old one is quite gone or not.
     assert who(helper) != first
+
+
+def test_a_process_that_was_killed_is_begun_again(helper: Helper) -> None:
+    first = who(helper)
+    assert helper._process is not None
+    helper._process.kill()
+    helper._process.wait()
+    assert who(helper) != first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there Ctrl-C is no signal that a test can send to one process")
+def test_an_interrupt_of_the_other_process_is_none(helper: Helper) -> None:
+    first = who(helper)
+    os.kill(first, signal.SIGINT)
+    assert who(helper) == first
 
 
 def test_an_interrupt_mixes_no_answers(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:

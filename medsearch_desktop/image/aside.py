@@ -1,8 +1,7 @@
 """Decoders in a process of their own, bounded in memory and time: those whose libraries cannot be bounded from without.
 
 What JPEG XL and video claim in front of their pixels is checked like all else, but either may hold further pictures
-that no check from outside sees, and the libraries that read them are large. A hostile file costs that process, and
-the next one gets a new one; it is started for the first such file and stays.
+that no check from outside sees, and the libraries that read them are large.
 """
 
 from __future__ import annotations

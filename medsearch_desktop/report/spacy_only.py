@@ -10,7 +10,7 @@ _LOCK = threading.Lock()
 
 
 def import_spacy() -> ModuleType:
-    """Import spaCy and return it; everything that needs any part of spaCy or thinc asks for it here first.
+    """Import spaCy and return it; whatever reads reports by any part of spaCy or thinc asks for it here first.
 
     thinc tries `import torch` when it is imported, which takes some two seconds of a core and 200 MB, and no pipeline
     that is read here has a part that runs in PyTorch. As long as the import lasts there is no torch to be had, unless

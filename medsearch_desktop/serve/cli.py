@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
 
     add_region_command(commands)
-    # The processes that `report/pdf.py` and `image/aside.py` start; no names of commands that one would type.
+    # The processes that `report/pdf.py` and `image/aside.py` ask; no names of commands that one would type.
     commands.add_parser("pdf-worker").set_defaults(run=_pdf_worker)
     commands.add_parser("frame-worker").set_defaults(run=_frame_worker)
 

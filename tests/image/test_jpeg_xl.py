@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import struct
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,48 +204,6 @@ def test_a_frame_that_takes_too_long_costs_its_process_alone() -> None:
     with pytest.raises(UnsupportedPixelsError, match=r"takes more than 0 s"):
         aside.decode_aside("JPEG XL", data, most_samples=4_000_000, max_seconds=0.02)
     assert aside.decode_aside("JPEG XL", data, most_samples=4_000_000).shape == (1500, 1500)
-
-
-def test_a_process_that_dies_is_started_anew_and_threads_share_it() -> None:
-    frames = [noise(64, 48, bits) for bits in (8, 10, 12, 16)]
-    depths = zip(frames, (8, 10, 12, 16), strict=True)
-    coded = [jpegxl_encode(frame, lossless=True, bitspersample=bits) for frame, bits in depths]
-    aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
-    assert aside.HELPER._process is not None
-    aside.HELPER._process.kill()
-    aside.HELPER._process.wait()
-    wrong = []
-
-    def work(number: int) -> None:
-        for _ in range(10):
-            found = aside.decode_aside("JPEG XL", coded[number], most_samples=64 * 48)
-            if not np.array_equal(found, frames[number]):
-                wrong.append(number)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not wrong
-
-
-def test_an_interrupt_ends_no_frame_and_mixes_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = [noise(64, 48, 8), noise(64, 48, 16)]
-    coded = [jpegxl_encode(frame, lossless=True) for frame in frames]
-    aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
-    assert aside.HELPER._process is not None
-    os.kill(aside.HELPER._process.pid, signal.SIGINT)
-    assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
-
-    def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as pressed:
-        pressed.setattr(bounded, "_received", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            aside.decode_aside("JPEG XL", coded[0], most_samples=64 * 48)
-    assert np.array_equal(aside.decode_aside("JPEG XL", coded[1], most_samples=64 * 48), frames[1])
 
 
 def test_nothing_is_imported_from_the_folder_that_one_stands_in(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 import time
 import zlib
 
@@ -102,21 +100,3 @@ def test_crafted_ones_cost_their_own_process_and_no_other() -> None:
         assert time.monotonic() - began < 10, name
         assert caught.value.item == "r.pdf"
         assert "Effusion" in read(made.pdf("Effusion."))
-
-
-def test_a_process_that_was_killed_is_begun_again() -> None:
-    assert "One" in read(made.pdf("One."))
-    assert HELPER._process is not None
-    HELPER._process.kill()
-    HELPER._process.wait()
-    assert "Two" in read(made.pdf("Two."))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there Ctrl-C is no signal that a test can send to one process")
-def test_an_interrupt_is_none_for_the_process_that_reads() -> None:
-    assert "One" in read(made.pdf("One."))
-    assert HELPER._process is not None
-    first = HELPER._process.pid
-    os.kill(first, signal.SIGINT)
-    assert "Two" in read(made.pdf("Two."))
-    assert HELPER._process.pid == first
