@@ -103,9 +103,9 @@ class Database:
             with _translated(self.file):
                 duckdb.connect(str(part), config=self._settings).close()
             with writing_to(self.file.parent):
-                with part.open("rb+") as handle:
+                # Another process that was quicker has its file already, and clears away what others began.
+                with suppress(FileNotFoundError), part.open("rb+") as handle:
                     os.fsync(handle.fileno())
-                # Another process that was quicker has its file already.
                 rename_new(part, self.file)
                 sync_folder(self.file.parent)
         finally:

@@ -152,13 +152,18 @@ def test_nothing_draws_a_bar_on_stdout(database: Database) -> None:
     assert list(database.read_chunks(question)) == [[(False,)]]
 
 
-def test_a_new_database_never_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clears", [False, True])
+def test_a_new_database_never_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clears: bool
+) -> None:
     file = tmp_path / "library.duckdb"
     real = database_module.rename_new
 
     def late(part: Path, target: Path) -> bool:
         with duckdb.connect(str(target)) as quicker:
             quicker.execute("CREATE TABLE theirs (number INTEGER)")
+        if clears:
+            part.unlink()
         return real(part, target)
 
     with monkeypatch.context() as patched:
