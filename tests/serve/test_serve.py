@@ -210,7 +210,7 @@ def test_at_another_address_it_is_there_for_this_machines_programs_too(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_parks_an_ingest_and_the_library_is_whole(tmp_path: Path, number: int) -> None:
-    source = write_department(tmp_path / "source", studies=40)
+    source = write_department(tmp_path / "source", studies=120)
     with served(tmp_path / "library") as running:
         with running.client() as client:
             job = client.post("/api/jobs", json={"paths": [str(source)]}).json()
@@ -224,12 +224,12 @@ def test_a_signal_parks_an_ingest_and_the_library_is_whole(tmp_path: Path, numbe
     assert not (tmp_path / "library" / FILE).exists()
     with open_library(tmp_path / "library") as library:
         kept = library.totals()
-        assert 0 < kept.files < 120
+        assert 0 < kept.files < 360
         assert library.vectors.count == kept.vectors == kept.images
         assert library.fulltext.document_count == library.catalogue.document_count()
         summary = library.ingest([source])
-        assert (summary.unchanged, summary.indexed) == (kept.files, 120 - kept.files)
-        assert library.totals().images == 80
+        assert (summary.unchanged, summary.indexed) == (kept.files, 360 - kept.files)
+        assert library.totals().images == 240
 
 
 @pytest.mark.parametrize("left", ["nothing", "dead", "reused", "elsewhere", "open", "garbage"])
