@@ -1,7 +1,7 @@
 """A listener for HL7 version 2 messages over MLLP: each is on the disk before it is acknowledged.
 
 It keeps messages and reads none: the files in its folder are ingested like any others.
-Source: HL7 v2 Transport Specification, MLLP release 1; acknowledgements by HL7 v2.5.1, 2.9.2.
+Source: HL7 v2 Transport Specification, MLLP release 1; acknowledgements by HL7 v2.5.1, 2.9.2 and 2.9.3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from pathlib import Path
 from medsearch_desktop.disk import sync_folder
 from medsearch_desktop.errors import SourceError
 
-_BEGIN, _END = b"\x0b", b"\x1c\r"
+_BEGIN, _FILE_SEPARATOR, _END = b"\x0b", b"\x1c", b"\x1c\r"
+# Within a message word processors leave the same byte as a line break.
+_MESSAGE = re.compile(rb"\x0b(?=\s{0,16}(?:MSH|BHS|FHS)[^\w\s])")
+# Some senders end a frame without its carriage return, or with a line feed instead.
+_SECONDS_FOR_END = 1.0
+# Larger messages wait for one of a few places, so that many senders together take no more memory than these.
+_LARGE, _LARGE_AT_ONCE = 1 << 20, 8
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _CODE = re.compile(r"[\x21-\x7e]{1,60}")
 _CONTROLS = re.compile(r"[\x00-\x1f]")
@@ -81,7 +87,8 @@ class Listener:
     """Takes messages over MLLP from allowed addresses, at most `max_connections` at a time.
 
     A message of more than `max_bytes` ends its connection, as does one of which nothing comes for
-    `idle_seconds`. `on_message` is told (acknowledgement code, name of the file or the reason) of each.
+    `idle_seconds`. Of one that is begun anew on its connection only the last is kept. `on_message` is told
+    (acknowledgement code, name of the file or the reason) of each.
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class Listener:
         *,
         allowed: Iterable[str] = (),
         max_bytes: int = 16_000_000,
-        max_connections: int = 8,
+        max_connections: int = 64,
         idle_seconds: float = 300.0,
         on_message: OnMessage | None = None,
     ) -> None:
@@ -101,6 +108,7 @@ class Listener:
         self._idle_seconds = idle_seconds
         self._on_message = on_message
         self._open = 0
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._server: asyncio.Server | None = None
 
     async def begin(self, *, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -148,32 +156,56 @@ class Listener:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         buffer = bytearray()
-        while True:
-            end = buffer.find(_END)
-            while end < 0:
-                part = await asyncio.wait_for(reader.read(_READ), self._idle_seconds)
-                if not part:
-                    return
-                # The end may lie across two parts.
-                end = max(0, len(buffer) - 1)
-                buffer += part
-                end = buffer.find(_END, end)
-                if end < 0 and len(buffer) > self._max_bytes:
-                    begun = bytes(buffer[:_READ]).partition(_BEGIN)[2]
-                    await self._answer(writer, begun, "AR", f"message of more than {self._max_bytes} bytes")
-                    return
-            begin = buffer.find(_BEGIN, 0, end)
-            message = bytes(buffer[begin + 1 : end]) if begin >= 0 else b""
-            del buffer[: end + len(_END)]
+        while (frame := await self._frame(reader, buffer)) is not None:
+            begun = list(_MESSAGE.finditer(frame))
+            at = begun[-1].start() if begun else frame.find(_BEGIN)
+            message = bytes(frame[at + 1 :]) if at >= 0 else b""
+            if len(frame) > self._max_bytes:
+                # What is left of it may look whole and is not.
+                await self._answer(writer, message[:_READ], "AR", f"message of more than {self._max_bytes} bytes")
+                return
             code, said = await self._take(message)
             await self._answer(writer, message, code, said)
 
+    async def _frame(self, reader: asyncio.StreamReader, buffer: bytearray) -> bytearray | None:
+        """Return what came up to the end of a message, or more than `max_bytes` of it; None where no more comes."""
+        searched, is_large = 0, False
+        try:
+            while True:
+                end = buffer.find(_FILE_SEPARATOR, searched)
+                is_last = 0 <= end == len(buffer) - 1
+                if end >= 0 and not is_last:
+                    after = buffer[end + 1 : end + 2]
+                    if after in (b"\r", b"\n", _BEGIN):
+                        return _cut(buffer, end, end + 1 + (after != _BEGIN))
+                    searched = end + 1
+                    continue
+                if len(buffer) > self._max_bytes:
+                    return _cut(buffer, len(buffer), len(buffer))
+                if not is_large and len(buffer) > _LARGE:
+                    await self._large.acquire()
+                    is_large = True
+                searched = end if is_last else len(buffer)
+                try:
+                    seconds = _SECONDS_FOR_END if is_last else self._idle_seconds
+                    part = await asyncio.wait_for(reader.read(_READ), seconds)
+                except TimeoutError:
+                    if not is_last:
+                        raise
+                    part = b""
+                if not part:
+                    return _cut(buffer, end, end + 1) if is_last else None
+                buffer += part
+        finally:
+            if is_large:
+                self._large.release()
+
     async def _take(self, message: bytes) -> tuple[str, str]:
         """Return the code of the acknowledgement, and the name of the file or what is wrong."""
-        if len(message) > self._max_bytes:
-            return "AR", f"message of more than {self._max_bytes} bytes"
         fields = _head(message)
         if not fields:
+            if message.lstrip()[:3] in (b"BHS", b"FHS"):
+                return "AR", "batches are taken as files, by an ingest"
             return "AR", "no sound MSH segment"
         kind = re.split(r"[\W_]", fields[8])[0] if len(fields) > 8 else ""
         if kind != "ORU":
@@ -188,12 +220,36 @@ class Listener:
     async def _answer(self, writer: asyncio.StreamWriter, message: bytes, code: str, said: str) -> None:
         if self._on_message is not None:
             self._on_message(code, said)
-        writer.write(_BEGIN + acknowledgement(message, code, "" if code == "AA" else said) + _END)
-        await writer.drain()
+        if code := _asked_for(message, code):
+            reason = "" if code[1] == "A" else said
+            writer.write(_BEGIN + acknowledgement(message, code, reason) + _END)
+            await writer.drain()
+
+
+def _cut(buffer: bytearray, end: int, after: int) -> bytearray:
+    """Return a buffer's content up to `end` and leave in it what is behind `after`."""
+    frame = buffer[:end]
+    del buffer[:after]
+    return frame
+
+
+def _asked_for(message: bytes, code: str) -> str:
+    """Return the code as the sender asks for it (HL7 v2.5.1, 2.9.3, MSH-15 and MSH-16), "" where it wants none.
+
+    In enhanced mode what is told here is that a message is kept (CA), for it is read later. A refusal is
+    told to everybody: a message that was not taken must not pass for one that was.
+    """
+    head = [*_head(message), *[""] * 16]
+    accept, application = head[14].strip().upper(), head[15].strip().upper()
+    if accept not in ("AL", "NE", "ER", "SU"):
+        return code
+    if accept == "NE" and application in ("AL", "SU"):
+        return code
+    return "" if code == "AA" and accept in ("NE", "ER") else f"C{code[1]}"
 
 
 def acknowledgement(message: bytes, code: str, reason: str = "") -> bytes:
-    """Return the ACK of a message, sent back to where it came from; `code` is AA, AE or AR."""
+    """Return the ACK of a message, sent back to where it came from; `code` is AA, AE or AR, or CA, CE or CR."""
     # What begins and ends a message on the wire would end this one before its end.
     head = _head(message)
     fields = [_CONTROLS.sub("", field) for field in [*head, *[""] * 12][:12]]
