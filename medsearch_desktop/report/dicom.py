@@ -31,8 +31,9 @@ Attached = Callable[[bytes, str], str]
 
 SR_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
 PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
-# Key objects (a list of references) and dose reports are structured reports too, but nobody's reading of an image.
-_NO_REPORTS = frozenset((f"{SR_CLASSES}59", f"{SR_CLASSES}67", f"{SR_CLASSES}68", f"{SR_CLASSES}76"))
+# Structured reports too, but nobody's reading of an image (PS3.4 annex B.5): a log of a procedure, marks of a detection
+# program, a list of references, doses and contrast media planned and given, an implant's plan, how it was acquired.
+_NO_REPORTS = frozenset(SR_CLASSES + n for n in "40 50 59 65 67 68 69 70 71 73 74 75 76".split())
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # Elements of eight bytes take pydicom hundreds of them in memory.
 _MOST_TREE = 1 << 23
@@ -56,8 +57,14 @@ _FLAT = (
 # An item takes pydicom two thirds of a kilobyte of memory, however empty.
 _ITEM, _MOST_ITEMS = b"\xfe\xff\x00\xe0", 100_000
 _MOST_PIECES = 20_000
-# Who observed what, how and of whom: no part of what was seen.
-_CONTEXT = frozenset(("HAS OBS CONTEXT", "HAS CONCEPT MOD", "HAS ACQ CONTEXT", "HAS PROPERTIES"))
+# Who observed what, how and of whom: no part of what was seen. What qualifies a value stands with it.
+_CONTEXT = frozenset(("HAS OBS CONTEXT", "HAS CONCEPT MOD", "HAS ACQ CONTEXT"))
+_QUALIFIES = frozenset(("HAS CONCEPT MOD", "HAS PROPERTIES"))
+# What takes a finding back. A name and such a value side by side are read as one statement.
+_DENIALS = frozenset(("absent", "no", "none", "negative", "not present", "not seen", "not detected", "not identified"))
+# Languages and countries of the words (PS3.16 TID 1204), and how the same is called otherwise.
+_OF_WORDS = frozenset(("121045", "121046", "121047", "121048", "121049", "121050"))
+_MOST_QUALIFIERS = 20
 _REMEDY = "Copy the file again from its origin"
 _DATE, _TIME = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)"), re.compile(r"(\d\d):?(\d\d)?:?(\d\d)?(?:\.(\d{1,6}))?")
 _UID = re.compile(r"[0-9.]{3,64}")
@@ -155,11 +162,12 @@ def _check_items(data: bytes, *, name: str) -> None:
 def _compose(ds: Dataset, composer: Composer) -> None:
     """Append a content tree in its order; a list replaces the call stack, whatever the depth."""
     waiting: list[tuple[Dataset, str]] = [(item, "") for item in reversed(_items(ds, "ContentSequence"))]
+    inline: set[int] = set()
     for _ in range(_MOST_PIECES):
         if not waiting or composer.is_full:
             return
         item, heading = waiting.pop()
-        if _text(item, "RelationshipType") in _CONTEXT:
+        if _text(item, "RelationshipType") in _CONTEXT or id(item) in inline:
             continue
         kind = _text(item, "ValueType")
         code, name = _concept(item, "ConceptNameCodeSequence")
@@ -169,8 +177,29 @@ def _compose(ds: Dataset, composer: Composer) -> None:
             heading = own or heading or name.upper()
         elif said := _said(item, kind):
             is_prose = kind == "TEXT" and (bool(own) or not name)
+            qualifiers = _qualifiers(item)
+            inline.update(map(id, qualifiers))
+            said = _qualified(said, [_concept(each, "ConceptCodeSequence")[1] for each in qualifiers])
             composer.add(said if is_prose or not name else f"{name}: {said}", heading=own or heading)
         waiting += [(child, heading) for child in reversed(_items(item, "ContentSequence"))]
+
+
+def _qualifiers(item: Dataset, *, depth: int = 0) -> list[Dataset]:
+    """Return the codes that qualify a value (site, side, whether it is there at all), and those that qualify them."""
+    found: list[Dataset] = []
+    for child in _items(item, "ContentSequence"):
+        is_code = _text(child, "RelationshipType") in _QUALIFIES and _text(child, "ValueType") == "CODE"
+        if is_code and _concept(child, "ConceptNameCodeSequence")[0] not in _OF_WORDS:
+            found.append(child)
+            if depth < 2:
+                found += _qualifiers(child, depth=depth + 1)
+    return found[:_MOST_QUALIFIERS]
+
+
+def _qualified(said: str, qualifiers: list[str]) -> str:
+    denial = next((each for each in qualifiers if each.strip().lower() in _DENIALS), "")
+    others = "; ".join(each for each in qualifiers if each and each != denial)
+    return said + (f": {denial}" if denial else "") + (f" ({others})" if others else "")
 
 
 def _said(item: Dataset, kind: str) -> str:

@@ -11,6 +11,7 @@ from pydicom.sequence import Sequence as Items
 
 from medsearch_desktop.errors import ReportError
 from medsearch_desktop.report.documents import Limits, read_documents
+from medsearch_desktop.report.reader import ReportReader
 from medsearch_desktop.statements import Statement, Written
 
 LIMITS = Limits(report=100_000, file=30_000_000)
@@ -45,7 +46,7 @@ def test_codes_numbers_and_unknown_parts_and_nobody_s_name() -> None:
     measured.MeasurementUnitsCodeSequence = Items([made.concept("mm", "millimeter", "UCUM")])
     number.MeasuredValueSequence = Items([measured])
     code = made.content("CODE", "121071", "Finding", ConceptCodeSequence=Items([made.concept("1", "Nodule", "X")]))
-    code.ContentSequence = Items([made.content("TEXT", "1", "Location", relation="HAS PROPERTIES", TextValue="gone")])
+    code.ContentSequence = Items([made.content("TEXT", "1", "Location", relation="HAS PROPERTIES", TextValue="Apex.")])
     findings = made.content("CONTAINER", "121070", "Findings", ContentSequence=Items([code, number]))
     other = made.content(
         "CONTAINER",
@@ -54,8 +55,37 @@ def test_codes_numbers_and_unknown_parts_and_nobody_s_name() -> None:
         ContentSequence=Items([made.content("TEXT", "7", "Remark", TextValue="Seen.")]),
     )
     text = only(made.sr(findings, other)).text
-    assert text == "FINDINGS: Finding: Nodule\nLength: 12.5 mm\n\nPRIVATE PART: Remark: Seen."
+    assert text == "FINDINGS: Finding: Nodule\nLocation: Apex.\nLength: 12.5 mm\n\nPRIVATE PART: Remark: Seen."
     assert "Rita" not in text
+
+
+def qualifier(value: str, *below: Dataset, relation: str = "HAS CONCEPT MOD", code: str = "1") -> Dataset:
+    item = made.content("CODE", code, "Name", relation=relation, ConceptCodeSequence=Items([made.concept("2", value)]))
+    if below:
+        item.ContentSequence = Items(list(below))
+    return item
+
+
+def finding(*below: Dataset) -> Dataset:
+    code = made.content("CODE", "121071", "Finding", ConceptCodeSequence=Items([made.concept("1", "Lung nodule", "X")]))
+    code.ContentSequence = Items(list(below))
+    return code
+
+
+def test_what_qualifies_a_finding_stands_with_it_and_a_denial_next_to_it() -> None:
+    site = qualifier("Upper lobe", qualifier("Left"))
+    assert only(made.sr(finding(site))).text == "FINDINGS: Finding: Lung nodule (Upper lobe; Left)"
+    for relation in ("HAS CONCEPT MOD", "HAS PROPERTIES"):
+        denied = only(made.sr(finding(site, qualifier("Absent", relation=relation), qualifier("German", code="121049"))))
+        assert denied.text == "FINDINGS: Finding: Lung nodule: Absent (Upper lobe; Left)"
+        nodule, place = ReportReader().read(denied.text, report_id="r").entities
+        assert (nodule.text, nodule.assertion, place.text) == ("Lung nodule", "absent", "Upper lobe")
+
+
+@pytest.mark.parametrize("number", [40, 50, 65, 69, 70, 71, 73, 74, 75, 76])
+def test_what_programs_and_devices_write_is_nobody_s_reading(number: int) -> None:
+    with pytest.raises(ReportError, match="without the text of a report"):
+        only(made.sr(sop_class=f"1.2.840.10008.5.1.4.1.1.88.{number}"))
 
 
 def test_what_a_document_states() -> None:
