@@ -33,7 +33,7 @@ SR_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
 PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
 # Structured reports too, but nobody's reading of an image (PS3.4 annex B.5): a log of a procedure, marks of a detection
 # program, a list of references, doses and contrast media planned and given, an implant's plan, how it was acquired.
-_NO_REPORTS = frozenset(SR_CLASSES + n for n in "40 50 59 65 67 68 69 70 71 73 74 75 76".split())
+_NO_REPORTS = frozenset(f"{SR_CLASSES}{number}" for number in (40, 50, 59, 65, *range(67, 72), *range(73, 77)))
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # Elements of eight bytes take pydicom hundreds of them in memory.
 _MOST_TREE = 1 << 23

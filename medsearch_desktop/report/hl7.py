@@ -7,16 +7,17 @@ patient's words, to the log.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from medsearch_desktop.errors import ReportError
+from medsearch_desktop.report.charsets import decode_bytes, decode_message
 from medsearch_desktop.report.composing import Composer, heading_of
-from medsearch_desktop.report.times import iso
+from medsearch_desktop.report.enclosed import Enclosed, enclosed_in
+from medsearch_desktop.report.markup import without_markup
+from medsearch_desktop.report.times import from_iso, iso
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
 _MARK = re.compile(rb"(?:\xef\xbb\xbf)?[\x0b\s]{0,16}(?:MSH|FHS|BHS)[^\w\s]")
@@ -33,21 +34,9 @@ _STATUS = {
     "W": ReportStatus.CANCELLED,
     **dict.fromkeys("PRAISOYZMN", ReportStatus.PRELIMINARY),
 }
+_BATCH = (b"FHS", b"BHS", b"BTS", b"FTS")
 _LINE_GONE = frozenset("DWX")
 _CANCELS = frozenset(("CA", "OC", "CR"))
-_CHARSETS = {
-    "": "",
-    "ASCII": "",
-    "UNICODE": "utf-8",
-    "UNICODE UTF-8": "utf-8",
-    "ISO IR6": "",
-    "ISO IR14": "iso2022_jp",
-    "ISO IR87": "iso2022_jp",
-    "ISO IR159": "iso2022_jp_2",
-    "GB 18030-2000": "gb18030",
-    "KS X 1001": "euc_kr",
-    "BIG-5": "big5",
-}
 _TIME = re.compile(
     r"(?P<year>\d{4})(?P<month>\d\d)?(?P<day>\d\d)?(?P<hour>\d\d)?(?P<minute>\d\d)?(?P<second>\d\d)?"
     r"(?:\.(?P<fraction>\d{1,6}))?(?P<zone>[+-]\d{4})?"
@@ -103,11 +92,11 @@ class _Message:
         known = {**marks, "H": "", "N": "", "P": ""}
         if code in known:
             return known[code]
-        if match := re.fullmatch(r"\.(br|ce|sp|sk|in|ti|fi|nf)\s*([+-]?\d{0,4})", code):
+        if match := re.fullmatch(r"\.(br|ce|sp|sk|in|ti|fi|nf)\s*([+-]?\d{0,4})", code.lower()):
             count = min(_MOST_SPACES, abs(int(match[2] or 1)) if match[2] not in ("+", "-") else 1)
             return {"br": "\n", "ce": "\n", "sp": "\n" * count, "sk": " " * count}.get(match[1], "")
-        if match := re.fullmatch(r"X((?:[0-9A-Fa-f]{2})+)", code):
-            return bytes.fromhex(match[1]).decode(self.encoding, "replace")
+        if match := re.fullmatch(r"[Xx]((?:[0-9A-Fa-f]{2})+)", code):
+            return decode_bytes(bytes.fromhex(match[1]), self.encoding)
         return "" if re.fullmatch(r"[CMZ][0-9A-Za-z]{1,8}", code) else None
 
 
@@ -128,11 +117,13 @@ def split_messages(data: bytes) -> Iterator[bytes]:
     data = _as_bytes(data).removeprefix(codecs.BOM_UTF8)
     message: list[bytes] = []
     for line in re.split(rb"[\r\n\x0b\x1c]+", data):
-        if line.startswith(b"MSH"):
+        # A line of text may begin with the same three letters.
+        is_segment = not line[3:4].isalnum() and line[3:4] != b" "
+        if is_segment and line.startswith(b"MSH"):
             if message:
                 yield b"\r".join(message)
             message = [line]
-        elif line[:3] in (b"FHS", b"BHS", b"BTS", b"FTS"):
+        elif is_segment and line.startswith(_BATCH):
             if message:
                 yield b"\r".join(message)
             message = []
@@ -157,6 +148,9 @@ def read_hl7(data: bytes, *, name: str, max_characters: int, attached: Attached)
             yield error
             continue
         for written in found:
+            if isinstance(written, ReportError):
+                yield written
+                continue
             assert written.stated is not None
             yield replace(written, stated=replace(written.stated, position=position))
             position += 1
@@ -171,13 +165,13 @@ def _parse(raw: bytes, *, item: str) -> _Message:
     # The sub-component mark may be left out, and the escape before it.
     separators = separators.ljust(5, "\0")
     charset = (raw.split(b"\r", 1)[0].split(separators[0].encode("latin-1")) + [b""] * 20)[17]
-    text, encoding = _decoded(raw, charset.decode("latin-1").split(separators[2])[0].strip().upper())
+    text, encoding = decode_message(raw, charset.decode("latin-1").split(separators[2]))
     segments: list[list[str]] = []
     for line in text.split("\r"):
         fields = line.split(separators[0])
         if segments and fields[0] == "ADD":
             segments[-1][-1] += separators[0].join(fields[1:])
-        elif _SEGMENT.match(line) and len(fields[0]) == 3:
+        elif _SEGMENT.match(line) and len(fields[0]) == 3 and len(fields) > 1:
             segments.append(fields if line[:3] != "MSH" else ["MSH", separators[0], *fields[1:]])
         elif segments:
             # A line break within a text, which its sender should have escaped.
@@ -186,29 +180,16 @@ def _parse(raw: bytes, *, item: str) -> _Message:
     return _Message(separators, segments, encoding)
 
 
-def _decoded(raw: bytes, charset: str) -> tuple[str, str]:
-    encoding = _CHARSETS.get(charset, "")
-    if match := re.fullmatch(r"(?:8859/|ISO[ _-]?8859-)(\d{1,2})", charset):
-        encoding = f"iso8859-{match[1]}"
-    elif charset and charset not in _CHARSETS:
-        encoding = charset.lower()
-    for candidate in (encoding, "utf-8", "cp1252"):
-        try:
-            if candidate:
-                return raw.decode(candidate), codecs.lookup(candidate).name
-        except (UnicodeError, LookupError, ValueError):
-            continue
-    return raw.decode("latin-1"), "latin-1"
-
-
-def _reports(message: _Message, *, item: str, max_characters: int, attached: Attached) -> Iterator[Written]:
+def _reports(
+    message: _Message, *, item: str, max_characters: int, attached: Attached
+) -> Iterator[Written | ReportError]:
     kind = message.parts(_field(message.first("MSH"), 9))[0]
     if kind not in ("ORU", ""):
         raise ReportError(f"is a message of type {kind[:8]!a}, not ORU", item=item, remedy="Send results as ORU^R01")
     orders = _orders(message)
     if not orders:
         raise ReportError("holds no OBR segment", item=item, remedy="Send results as ORU^R01")
-    found = []
+    found: list[Written | ReportError] = []
     for order in orders:
         composer = Composer(limit=max_characters)
         problems = _compose(message, order, composer, attached, item=item)
@@ -219,11 +200,19 @@ def _reports(message: _Message, *, item: str, max_characters: int, attached: Att
                 remedy="Raise the setting max_report_bytes",
             )
         stated = _stated(message, order)
-        text = composer.text()
+        text = without_markup(composer.text())
         if text.strip() or stated.status is ReportStatus.CANCELLED:
             found.append(Written(text, message.encoding, stated))
-        elif problems:
-            raise problems[0]
+        elif not problems and any(_field(segment, 2).strip().upper() == "RP" for segment in order.rest):
+            problems.append(
+                ReportError(
+                    "only names where its text is (type RP), from where nothing is fetched here",
+                    item=item,
+                    remedy="Send the text in OBX segments",
+                )
+            )
+        # What could not be read of a report is told, and the rest of it kept.
+        found += problems
     if not found:
         raise ReportError("holds no text of a report", item=item, remedy="Send the text in OBX segments")
     yield from found
@@ -249,12 +238,24 @@ def _orders(message: _Message) -> list[_Order]:
 def _compose(
     message: _Message, order: _Order, composer: Composer, attached: Attached, *, item: str
 ) -> list[ReportError]:
-    problems = []
+    problems: list[ReportError] = []
+    open_document: tuple[Enclosed, str] | None = None
+
+    def close() -> None:
+        nonlocal open_document
+        if open_document is not None:
+            (document, under), open_document = open_document, None
+            try:
+                composer.add(document.text(attached, item=item), heading=under)
+            except ReportError as error:
+                problems.append(error)
+
     gone = seen = False
     for segment in order.rest:
         if segment[0] == "NTE":
             # Notes below a result are part of it, those above are the order's.
             if seen and not gone:
+                close()
                 composer.add(_lines(message, _field(segment, 3)))
             continue
         if segment[0] != "OBX":
@@ -268,10 +269,21 @@ def _compose(
         label = message.plain(named[1]) if len(named) > 1 else ""
         heading = heading_of(suffix or code, label) or heading_of(code, label)
         if kind == "ED":
-            try:
-                composer.add(_document(message, value, attached, item=item), heading=heading)
-            except ReportError as error:
-                problems.append(error)
+            for each in value.split(message.separators[2]):
+                content, coding = _enclosed(message, each)
+                if open_document is None or not open_document[0].takes(content, coding):
+                    close()
+                    open_document = Enclosed(content, coding), heading
+            continue
+        text = _lines(message, value)
+        is_text = kind in ("TX", "FT", "ST", "")
+        if is_text and open_document is not None and open_document[0].takes(text, open_document[0].coding):
+            continue
+        close()
+        if is_text and (document := enclosed_in(text)) is not None:
+            open_document = document, heading
+        elif is_text:
+            composer.add(text, heading=heading)
         elif kind in ("CE", "CWE", "CNE", "CF"):
             for each in value.split(message.separators[2]):
                 parts = [message.plain(part) for part in each.split(message.separators[1])]
@@ -280,8 +292,7 @@ def _compose(
         elif kind in ("NM", "SN", "DT", "TM", "TS"):
             said = " ".join(filter(None, (*message.parts(value), message.parts(_field(segment, 6))[0])))
             composer.add(f"{label}: {said}" if label and said else said, heading=heading)
-        elif kind in ("TX", "FT", "ST", ""):
-            composer.add(_lines(message, value), heading=heading)
+    close()
     return problems
 
 
@@ -289,26 +300,15 @@ def _lines(message: _Message, value: str) -> str:
     return "\n".join(message.plain(part) for part in value.split(message.separators[2]))
 
 
-def _document(message: _Message, value: str, attached: Attached, *, item: str) -> str:
+def _enclosed(message: _Message, value: str) -> tuple[str, str]:
+    """Return the content of an ED value and its encoding: "base64", "hex" or "" for text as it is."""
     parts = value.split(message.separators[1])
     coding, content = (parts[3].strip().lower(), parts[4]) if len(parts) >= 5 else ("", parts[-1])
-    if coding == "base64":
-        try:
-            data = base64.b64decode("".join(message.plain(content).split()), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ReportError(
-                "carries a document that is no sound base64", item=item, remedy="Export the message again"
-            ) from error
-    elif coding == "hex":
-        try:
-            data = bytes.fromhex(message.plain(content))
-        except ValueError as error:
-            raise ReportError(
-                "carries a document that is no sound hexadecimal", item=item, remedy="Export the message again"
-            ) from error
-    else:
-        data = message.plain(content).encode("utf-8", "replace")
-    return attached(data, item) if data.strip() else ""
+    content = message.plain(content)
+    if coding not in ("base64", "hex"):
+        # Some leave out components, the encoding among them.
+        coding = document.coding if (document := enclosed_in(content)) is not None else ""
+    return content, coding
 
 
 def _stated(message: _Message, order: _Order) -> Statement:
@@ -383,9 +383,13 @@ def _field(segment: list[str], number: int) -> str:
 
 def _time(value: str, *, zone: str = "") -> str:
     """Return a TS or DTM value as a statement writes it, "" where it is none; `zone` is that of one without."""
-    match = _TIME.match(value.strip())
+    value = value.strip()
+    match = _TIME.match(value)
     if not match:
         return ""
+    if value[match.end() : match.end() + 1] == "-":
+        # Written with hyphens, as elsewhere; what stands before the first is no year alone.
+        return from_iso(value)
     year, month, day, hour, minute, second = (int(part) if part else None for part in match.groups()[:6])
     micro = int((match["fraction"] or "").ljust(6, "0"))
     zone = match["zone"] or zone

@@ -76,7 +76,9 @@ def test_what_qualifies_a_finding_stands_with_it_and_a_denial_next_to_it() -> No
     site = qualifier("Upper lobe", qualifier("Left"))
     assert only(made.sr(finding(site))).text == "FINDINGS: Finding: Lung nodule (Upper lobe; Left)"
     for relation in ("HAS CONCEPT MOD", "HAS PROPERTIES"):
-        denied = only(made.sr(finding(site, qualifier("Absent", relation=relation), qualifier("German", code="121049"))))
+        denied = only(
+            made.sr(finding(site, qualifier("Absent", relation=relation), qualifier("German", code="121049")))
+        )
         assert denied.text == "FINDINGS: Finding: Lung nodule: Absent (Upper lobe; Left)"
         nodule, place = ReportReader().read(denied.text, report_id="r").entities
         assert (nodule.text, nodule.assertion, place.text) == ("Lung nodule", "absent", "Upper lobe")
