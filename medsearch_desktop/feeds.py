@@ -15,7 +15,7 @@ from medsearch_desktop.errors import ReportError
 from medsearch_desktop.records import FileKind, SourceFile
 from medsearch_desktop.report.dicom import may_hold_report
 from medsearch_desktop.report.documents import Found, Limits, is_document, read_dicom_report, read_documents
-from medsearch_desktop.report.rows import Columns, find_columns, no_columns, read_rows
+from medsearch_desktop.report.rows import find_columns, no_columns, read_rows
 from medsearch_desktop.source.opening import is_member, open_regular
 from medsearch_desktop.source.sniff import is_beside_reports, sniff_bytes, unreadable
 from medsearch_desktop.statements import Written
@@ -102,7 +102,7 @@ def _parquet(file: SourceFile, limits: Limits) -> Iterator[Found]:
         wanted = sorted(set(columns.places.values()))
         places = {what: wanted.index(place) for what, place in columns.places.items()}
         rows = table.rows([table.columns[place] for place in wanted])
-        yield from read_rows(rows, Columns(places), name=file.path, max_characters=limits.report)
+        yield from read_rows(rows, replace(columns, places=places), name=file.path, max_characters=limits.report)
     finally:
         table.close()
 

@@ -61,8 +61,9 @@ def read_text(data: bytes, *, name: str, max_bytes: int, markup: bool = True) ->
         )
     if not data.strip(b"\x00 \t\r\n\x0b\x0c"):
         raise ReportError("is empty", item=name, remedy="Export the report again")
-    if data.lstrip()[: len(RTF_MARK)] == RTF_MARK:
-        return _filled(rtf_text(data, name=name), name=name), "latin-1"
+    plain = data.removeprefix(codecs.BOM_UTF8).lstrip()
+    if plain.startswith(RTF_MARK):
+        return _filled(rtf_text(plain, name=name), name=name), "latin-1"
     kind = _binary_kind(data)
     if kind:
         raise ReportError(f"is {kind}, not plain text", item=name, remedy=_REMEDY)

@@ -43,13 +43,31 @@ def rtf_text(data: bytes, *, name: str) -> str:
     from striprtf import striprtf
 
     convert: Callable[..., str] = striprtf.rtf_to_text
-    source = _FONT.sub("\n", _LINK_FIELD.sub("\\\\fldinst\n", data.decode("latin-1")))
+    source = _FONT.sub("\n", _LINK_FIELD.sub("\\\\fldinst\n", _seven_bits(data)))
     try:
         return convert(source, errors="replace")
     except (ValueError, OverflowError, LookupError, TypeError) as error:
         raise ReportError(
             "is an RTF document that cannot be read", item=name, remedy="Export the report as plain text"
         ) from error
+
+
+def _seven_bits(data: bytes) -> str:
+    """Return a document in ASCII alone, as RTF has to be: other bytes as what its own escapes say."""
+    # Behind \bin their number counts.
+    if data.isascii() or b"\\bin" in data:
+        return data.decode("latin-1")
+    try:
+        return re.sub(r"[^\x00-\x7f]", lambda match: _unicode_escape(match[0]), data.decode("utf-8"))
+    except UnicodeDecodeError:
+        # Bytes of the code page that the document names.
+        return re.sub(r"[^\x00-\x7f]", lambda match: f"\\'{ord(match[0]):02x}", data.decode("latin-1"))
+
+
+def _unicode_escape(character: str) -> str:
+    units = character.encode("utf-16-le", "replace")
+    codes = (int.from_bytes(units[at : at + 2], "little", signed=True) for at in range(0, len(units), 2))
+    return "".join(f"{{\\uc1\\u{code}?}}" for code in codes)
 
 
 def without_markup(text: str) -> str:

@@ -5,8 +5,10 @@ Columns are found by the names that exports give them, or named by the setting `
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,13 @@ from dataclasses import dataclass
 from medsearch_desktop.errors import ConfigError, ReportError
 from medsearch_desktop.report.composing import Composer
 from medsearch_desktop.report.formats import read_text
+from medsearch_desktop.report.markup import RTF_MARK, rtf_text, without_markup
 from medsearch_desktop.report.times import from_iso
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
 SUFFIXES = (".csv", ".tsv")
+# What spreadsheets call text between tabs. A report may begin with any line, but hardly with the names of columns.
+_TEXT_SUFFIXES, _TEXT_DELIMITERS = (".txt", ".text"), "\t|;"
 
 # What a column is, and the names that exports give it: letters and digits in lower case, likeliest first.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -53,17 +58,25 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _PARTS = ("indication", "history", "comparison", "technique", "findings", "impression", "recommendation", "addendum")
 # One of these makes a row a report; the others alone are columns of any table.
 _TELLING = ("findings", "impression")
+_WHOSE = ("accession", "study_uid", "patient_id", "report_id")
 _PLAIN = re.compile(r"[\W_]+")
 _MOST_COLUMNS = 2000
+# As `_plain` writes them: the letters of HL7 table 0123, and what systems call it. What else one may be is final.
 _STATUS = {
-    "p": ReportStatus.PRELIMINARY,
-    "preliminary": ReportStatus.PRELIMINARY,
-    "c": ReportStatus.CORRECTED,
-    "corrected": ReportStatus.CORRECTED,
-    "amended": ReportStatus.CORRECTED,
-    "x": ReportStatus.CANCELLED,
-    "cancelled": ReportStatus.CANCELLED,
+    word: status
+    for status, words in {
+        ReportStatus.PRELIMINARY: "p r i s o a preliminary prelim draft unsigned unverified dictated transcribed"
+        " pending partial inprogress incomplete wetread notfinal registered",
+        ReportStatus.CORRECTED: "c corrected amended revised addended addendum appended",
+        ReportStatus.CANCELLED: "x cancelled canceled deleted withdrawn retracted void voided enteredinerror",
+    }.items()
+    for word in words.split()
 }
+# What databases and programs write where there is nothing; "none" may be an answer.
+_NOTHING = frozenset(("null", "nan", "<na>", "nat"))
+# A column of numbers with a gap in it becomes one of fractions in many programs.
+_NUMBERS = frozenset(("report_id", "accession", "study_id", "patient_id"))
+_WHOLE = re.compile(r"(\d+)\.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +89,11 @@ class Columns:
     def value(self, row: Sequence[object], what: str) -> str:
         """Return a cell as text, "" where the row or the table has none."""
         place = self.places.get(what, -1)
-        value = row[place] if 0 <= place < len(row) else None
-        return "" if value is None else str(value).strip()
+        value = _words(row[place]) if 0 <= place < len(row) else ""
+        if value.lower() in _NOTHING:
+            return ""
+        match = _WHOLE.fullmatch(value) if what in _NUMBERS else None
+        return match[1] if match else value
 
 
 def find_columns(header: Sequence[str], *, columns: str = "") -> Columns | None:
@@ -103,11 +119,20 @@ def find_columns(header: Sequence[str], *, columns: str = "") -> Columns | None:
 
 
 def is_table(head: bytes, name: str, *, columns: str = "") -> bool:
-    """Whether a file that begins so is a CSV table with a column of report text. Raises ConfigError."""
-    if not name.lower().endswith(SUFFIXES):
+    """Whether a file that begins so is a CSV table with a column of report text. Raises ConfigError.
+
+    One that is called a text is a table where its columns say whose reports they are, too.
+    """
+    suffixes = (*SUFFIXES, *_TEXT_SUFFIXES)
+    if not name.lower().endswith(suffixes):
         return False
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
-    return find_columns(_header(line), columns=columns) is not None
+    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    text = head[: len(head) // 2 * 2].decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
+    form = _Form.of(text)
+    found = find_columns(form.header(), columns=columns)
+    if found is None or name.lower().endswith(SUFFIXES):
+        return found is not None
+    return form.delimiter in _TEXT_DELIMITERS and any(what in found.places for what in _WHOSE)
 
 
 def read_table(data: bytes, *, name: str, max_characters: int, columns: str = "") -> Iterator[Written | ReportError]:
@@ -116,14 +141,55 @@ def read_table(data: bytes, *, name: str, max_characters: int, columns: str = ""
     Raises ReportError when it is not text or has no column of report text, ConfigError for a wrong setting.
     """
     text, encoding = read_text(data, name=name, max_bytes=len(data), markup=False)
-    lines = text.split("\n", 1)[0]
-    found = find_columns(_header(lines), columns=columns)
+    form = _Form.of(text)
+    header = form.header()
+    found = find_columns(header, columns=columns)
     if found is None:
         raise no_columns(name)
     csv.field_size_limit(max(csv.field_size_limit(), max_characters))
-    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(lines))
+    reader = form.rows()
     next(reader, None)
-    yield from read_rows(_sound(reader, name), found, name=name, max_characters=max_characters, encoding=encoding)
+    rows = _sound(reader, name, width=len(header))
+    yield from read_rows(rows, found, name=name, max_characters=max_characters, encoding=encoding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a table is written: its text from the header on, and what parts its cells."""
+
+    text: str
+    delimiter: str
+
+    @classmethod
+    def of(cls, text: str) -> _Form:
+        """Return the form of a table that begins so."""
+        text = text.lstrip("\n")
+        line = text.split("\n", 1)[0]
+        # Spreadsheets say so before the header.
+        if match := re.fullmatch(r'"?sep=(.)"?[ \t]*', line):
+            return cls(text[len(line) :].lstrip("\n"), match[1])
+        return cls(text, max(",;\t|", key=line.count))
+
+    def header(self) -> list[str]:
+        """Return the names of the columns, none where there are no such."""
+        try:
+            return next(self.rows(), [])[:_MOST_COLUMNS]
+        except csv.Error:
+            return []
+
+    def rows(self) -> Iterator[list[str]]:
+        """Yield the rows, that of the names first. Raises csv.Error in the place of each that is not sound."""
+        # Databases put a backslash before a quotation mark where others double it.
+        has_escapes = '\\"' in self.text and '""' not in self.text.replace(f'{self.delimiter}""', self.delimiter)
+        escape = "\\" if has_escapes else None
+        return csv.reader(
+            io.StringIO(self.text),
+            delimiter=self.delimiter,
+            strict=True,
+            skipinitialspace=True,
+            escapechar=escape,
+            doublequote=not escape,
+        )
 
 
 def read_rows(
@@ -142,14 +208,18 @@ def read_rows(
             continue
         if not any(cell is not None and str(cell).strip() for cell in row):
             continue
-        composer = Composer(limit=max_characters)
-        composer.add(columns.value(row, "text"))
-        so_far = composer.text()
-        for what in _PARTS:
-            # Some exports give the parts beside the whole.
-            if (part := columns.value(row, what)) and part not in so_far:
-                composer.add(part, heading=what.upper())
-        text, item = composer.text(), f"{name}, row {number}"
+        composer, item = Composer(limit=max_characters), f"{name}, row {number}"
+        try:
+            composer.add(_without_form(columns.value(row, "text"), item))
+            so_far = composer.text()
+            for what in _PARTS:
+                # Some exports give the parts beside the whole.
+                if (part := _without_form(columns.value(row, what), item)) and part not in so_far:
+                    composer.add(part, heading=what.upper())
+        except ReportError as error:
+            yield error
+            continue
+        text = composer.text()
         stated = _stated(row, columns, position)
         if composer.is_full:
             yield ReportError(
@@ -183,7 +253,7 @@ def _stated(row: Sequence[object], columns: Columns, position: int) -> Statement
     whose = next(filter(None, (columns.value(row, what) for what in ("patient_id", "accession", "study_uid"))), "")
     names = (f"row\x1f{number}\x1f{whose}".casefold(),) if columns.has_versions and number and whose else ()
     return Statement(
-        status=_STATUS.get(columns.value(row, "status").lower(), ReportStatus.FINAL),
+        status=_STATUS.get(_plain(columns.value(row, "status")), ReportStatus.FINAL),
         names=names,
         number=number or columns.value(row, "study_id"),
         effective=from_iso(columns.value(row, "time")) if names else "",
@@ -196,16 +266,28 @@ def _stated(row: Sequence[object], columns: Columns, position: int) -> Statement
     )
 
 
-def _sound(reader: Iterator[list[str]], name: str) -> Iterator[Sequence[object] | ReportError]:
+def _sound(reader: Iterator[list[str]], name: str, *, width: int) -> Iterator[Sequence[object] | ReportError]:
+    """Yield the rows of a table of `width` columns, and an error in the place of each whose cells cannot be told apart.
+
+    Such a row would give a report the text, or the number, of another.
+    """
     number = 0
     while True:
         number += 1
+        item = f"{name}, row {number}"
         try:
-            yield next(reader)
+            row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield ReportError("cannot be read", item=f"{name}, row {number}", remedy="Export the table again")
+            remedy = "Export the table again, with the quotation marks within texts doubled"
+            yield ReportError("has a quotation mark that is not closed, or a cell too long", item=item, remedy=remedy)
+            continue
+        if width and any(cell.strip() for cell in row[width:]):
+            remedy = "Export the table again, with texts in quotation marks"
+            yield ReportError(f"has {len(row)} cells for {width} columns", item=item, remedy=remedy)
+        else:
+            yield row
 
 
 def _mapping(columns: str) -> dict[str, str]:
@@ -220,16 +302,22 @@ def _mapping(columns: str) -> dict[str, str]:
     return found
 
 
-def _header(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line.rstrip("\r")], delimiter=_delimiter(line)), [])[:_MOST_COLUMNS]
-    except csv.Error:
-        return []
-
-
-def _delimiter(line: str) -> str:
-    return max(",;\t|", key=line.count)
-
-
 def _plain(name: str) -> str:
     return _PLAIN.sub("", name.casefold())
+
+
+def _words(value: object) -> str:
+    """Return a cell as text: numbers without a fraction that says nothing, lists line by line."""
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "replace").strip()
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.0f}" if value.is_integer() else str(value)
+    if isinstance(value, list):
+        return "\n".join(_words(each) for each in value).strip()
+    return "" if value is None else str(value).strip()
+
+
+def _without_form(cell: str, item: str) -> str:
+    if cell.startswith(RTF_MARK.decode()):
+        return rtf_text(cell.encode("utf-8", "replace"), name=item)
+    return without_markup(cell)

@@ -74,3 +74,20 @@ def test_any_rtf_is_text_or_refused(pieces: list[str]) -> None:
 @given(st.text())
 def test_any_text_survives(text: str) -> None:
     assert isinstance(without_markup("<p>" + text), str)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{\\rtf1\\ansi café – no effusion 😀\\par}".encode(),
+        "{\\rtf1\\ansi\\ansicpg1252 café – no effusion\\par}".encode("cp1252"),
+        b"\xef\xbb\xbf\r\n" + "{\\rtf1\\ansi café – no effusion\\par}".encode(),
+    ],
+)
+def test_rtf_that_is_not_seven_bits(data: bytes) -> None:
+    assert read(data).startswith("café – no effusion")
+
+
+def test_rtf_in_a_code_page_of_two_bytes_a_letter() -> None:
+    # The second byte of these is none that RTF takes for its own.
+    assert read("{\\rtf1\\ansi\\ansicpg932 胸部\\par}".encode("cp932")) == "胸部\n"
