@@ -122,6 +122,6 @@ _FORMATS = (
     _Format("DICOM", lambda head, *_: head[128:132] == b"DICM", _read_dicom),
     _Format("PDF", lambda head, *_: head.startswith(pdf.MARK), _read_pdf),
     _Format("HL7 version 2", lambda head, *_: hl7.is_hl7(head), _read_hl7),
-    _Format("FHIR", lambda head, *_: fhir.MARK.match(head) is not None, _read_fhir),
+    _Format("FHIR", lambda head, *_: fhir.is_fhir(head), _read_fhir),
     _Format("table", lambda head, name, limits: rows.is_table(head, name, columns=limits.columns), _read_table),
 )

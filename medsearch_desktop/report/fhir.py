@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -21,9 +22,12 @@ from medsearch_desktop.report.times import from_iso
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
 # Other resources are no reports; with sorted keys the type comes late.
-MARK = re.compile(
-    rb'(?:\xef\xbb\xbf)?\s{0,64}\{.{0,4000}?"(?:resourceType"\s*:\s*"(?:DiagnosticReport|Bundle)"|presentedForm"|conclusionCode")',
+_MARK = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s{0,64}(?:\[\s{0,64})?\{.{0,4000}?"(?:resourceType"\s*:\s*"(?:DiagnosticReport|Bundle)"|presentedForm"|conclusionCode")',
     re.DOTALL,
+)
+_XML_MARK = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s{0,64}(?:<\?xml[^>]{0,200}>\s{0,64})?<(?:DiagnosticReport|Bundle)\s[^>]{0,400}http://hl7\.org/fhir"
 )
 Attached = Callable[[bytes, str], str]
 
@@ -46,13 +50,34 @@ _REMEDY = "Export the report again"
 _Object = dict[str, Any]
 
 
+def is_fhir(head: bytes) -> bool:
+    """Whether a file that begins so is FHIR that may hold reports, as JSON or as XML."""
+    head = _as_utf_8(head)
+    return _MARK.match(head) is not None or _XML_MARK.match(head) is not None
+
+
+def _as_utf_8(data: bytes) -> bytes:
+    """Return what is UTF-16, as some shells write what they fetch, as JSON has to be, and the rest as it is."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data[: len(data) // 2 * 2].decode("utf-16", "replace").encode("utf-8", "replace")
+    return data
+
+
 def read_fhir(data: bytes, *, name: str, max_characters: int, attached: Attached) -> Iterator[Written | ReportError]:
     """Yield the reports of a FHIR file, and an error in the place of each that has no text.
 
     `attached` reads presented forms (PDF, RTF, HTML). Positions count from 0 over the whole file.
     Raises ReportError when the file is no JSON or too much of it.
     """
-    resources = list(_resources(data, name=name))
+    data = _as_utf_8(data)
+    if _XML_MARK.match(data):
+        raise ReportError("is FHIR as XML, which is not read", item=name, remedy="Export it as JSON")
+    resources: list[_Object] = []
+    for found in _resources(data, name=name):
+        if isinstance(found, ReportError):
+            yield found
+        else:
+            resources.append(found)
     by_reference = _by_reference(resources)
     position = 0
     reports = [resource for resource in resources if resource.get("resourceType") == "DiagnosticReport"]
@@ -61,39 +86,47 @@ def read_fhir(data: bytes, *, name: str, max_characters: int, attached: Attached
     for number, report in enumerate(reports, start=1):
         item = name if len(reports) == 1 else f"{name}, report {number}"
         try:
-            written = _report(report, by_reference, item=item, max_characters=max_characters, attached=attached)
+            written, problem = _report(
+                report, by_reference, item=item, max_characters=max_characters, attached=attached
+            )
         except ReportError as error:
             yield error
             continue
         assert written.stated is not None
         yield replace(written, stated=replace(written.stated, position=position))
         position += 1
+        if problem is not None:
+            # The rest of the report is kept.
+            yield problem
 
 
-def _resources(data: bytes, *, name: str) -> Iterator[_Object]:
+def _resources(data: bytes, *, name: str) -> Iterator[_Object | ReportError]:
     if data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
         raise ReportError(
             f"holds more than {_MOST_BRACKETS} objects", item=name, remedy="Export it as several files, or as NDJSON"
         )
     found = 0
     for value in _values(data, name=name):
-        waiting = [value]
+        waiting = value[::-1] if isinstance(value, list) else [value]
         while waiting:
             resource = waiting.pop()
-            if not isinstance(resource, dict):
+            if not isinstance(resource, dict | ReportError):
                 continue
             found += 1
             if found > _MOST_RESOURCES:
                 raise ReportError(
                     f"holds more than {_MOST_RESOURCES} resources", item=name, remedy="Export it as several files"
                 )
-            if resource.get("resourceType") == "Bundle":
+            if isinstance(resource, ReportError):
+                yield resource
+            elif resource.get("resourceType") == "Bundle":
                 entries = _objects(resource, "entry")
                 inside = [entry["resource"] for entry in entries if isinstance(entry.get("resource"), dict)]
                 for entry in entries:
                     if isinstance(entry.get("resource"), dict) and isinstance(entry.get("fullUrl"), str):
                         entry["resource"]["\0fullUrl"] = entry["fullUrl"]
-                waiting.extend(reversed(inside))
+                # A history begins with the newest version, and of versions of one time the last counts.
+                waiting.extend(inside if resource.get("type") == "history" else reversed(inside))
             else:
                 yield resource
 
@@ -116,7 +149,9 @@ def _values(data: bytes, *, name: str) -> Iterator[Any]:
         try:
             yield json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ReportError("is no sound JSON", item=f"{name}, line {number}", remedy=_REMEDY) from error
+            problem = ReportError("is no sound JSON", item=f"{name}, line {number}", remedy=_REMEDY)
+            problem.__cause__ = error
+            yield problem
 
 
 def _by_reference(resources: list[_Object]) -> dict[str, _Object]:
@@ -124,15 +159,16 @@ def _by_reference(resources: list[_Object]) -> dict[str, _Object]:
     for resource in resources:
         kind, identity = resource.get("resourceType"), resource.get("id")
         if isinstance(kind, str) and isinstance(identity, str):
-            found.setdefault(f"{kind}/{identity}", resource)
+            found[f"{kind}/{identity}"] = resource
         if isinstance(url := resource.get("\0fullUrl"), str):
-            found.setdefault(url, resource)
+            found[url] = resource
     return found
 
 
 def _report(
     report: _Object, by_reference: dict[str, _Object], *, item: str, max_characters: int, attached: Attached
-) -> Written:
+) -> tuple[Written, ReportError | None]:
+    """Return a report, and what could not be read of it."""
     contained = {f"#{each['id']}": each for each in _objects(report, "contained") if isinstance(each.get("id"), str)}
 
     def resolve(reference: Any) -> _Object:
@@ -146,7 +182,7 @@ def _report(
 
     stated = _stated(report, resolve)
     composer = Composer(limit=max_characters)
-    text, problem = _presented(report, attached, item=item)
+    text, problem, elsewhere = _presented(report, attached, item=item)
     composer.add(text)
     if not text:
         seen: set[int] = set()
@@ -168,21 +204,22 @@ def _report(
         )
     whole = composer.text()
     if not whole.strip() and stated.status is not ReportStatus.CANCELLED:
-        raise problem or ReportError("holds no text of a report", item=item, remedy=_REMEDY)
-    return Written(whole, "utf-8", stated)
+        raise problem or elsewhere or ReportError("holds no text of a report", item=item, remedy=_REMEDY)
+    return Written(whole, "utf-8", stated), problem
 
 
-def _presented(report: _Object, attached: Attached, *, item: str) -> tuple[str, ReportError | None]:
-    """Return the text of the plainest form that can be read, and what is wrong with the others."""
+def _presented(report: _Object, attached: Attached, *, item: str) -> tuple[str, ReportError | None, ReportError | None]:
+    """Return the text of the plainest form that can be read, what is wrong with the others, and if one is elsewhere."""
     forms = _objects(report, "presentedForm")
     kinds = [_text(form, "contentType").split(";")[0].strip().lower() for form in forms]
     order = sorted(range(len(forms)), key=lambda n: _FORMS.index(kinds[n]) if kinds[n] in _FORMS else len(_FORMS))
     problem: ReportError | None = None
+    elsewhere: ReportError | None = None
     for n in order:
         encoded = _text(forms[n], "data")
         if not encoded:
             if _text(forms[n], "url"):
-                problem = problem or ReportError(
+                elsewhere = ReportError(
                     "names an address for its text, from which nothing is fetched here",
                     item=item,
                     remedy="Export reports with their presentedForm inside",
@@ -197,8 +234,8 @@ def _presented(report: _Object, attached: Attached, *, item: str) -> tuple[str, 
             problem = error
             continue
         if text.strip():
-            return text, None
-    return "", problem
+            return text, None, None
+    return "", problem, elsewhere
 
 
 def _observe(
