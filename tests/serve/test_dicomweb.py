@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_other_media_types_and_bad_bodies_are_refused(server: Local, tmp_path: P
     assert server.client.post(
         "/dicomweb/studies/..%2f..%2fetc", content=whole, headers={"Content-Type": KIND}
     ).status_code in (404, 405, 422)
+
+
+def test_what_is_not_served_is_no_page_and_what_is_packed_is_told_so(server: Local, tmp_path: Path) -> None:
+    for path in ("/dicomweb/studies", "/dicomweb/studies/1.2.3/metadata", "/dicomweb"):
+        answer = server.client.get(path, headers={"Accept": "application/dicom+json"})
+        assert (answer.status_code, answer.headers["content-type"]) in (
+            (404, "application/json"),
+            (405, "application/json"),
+        )
+    packed = gzip.compress(body(film(tmp_path)))
+    headers = {"Content-Type": KIND, "Content-Encoding": "gzip"}
+    answer = server.client.post("/dicomweb/studies", content=packed, headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["error"]["item"] == "content-encoding"
 
 
 def test_the_guard_stands_before_it(server: Local, tmp_path: Path) -> None:

@@ -129,11 +129,13 @@ def dicomweb_routes(library: Library, jobs: Jobs, *, reserve_bytes: int = 1 << 3
     async def store(request: Request, study_uid: str) -> Json:
         nonlocal looked
         boundary = boundary_of(request.headers.get("content-type", ""), kind=DICOM)
-        if not boundary:
+        packed = request.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
+        if packed or not boundary:
             error = {
                 "kind": "request",
-                "message": "is no multipart/related of application/dicom",
-                "item": "content-type",
+                "message": "is packed" if packed else "is no multipart/related of application/dicom",
+                "item": "content-encoding" if packed else "content-type",
+                "remedy": 'Send DICOM files as multipart/related; type="application/dicom", and not packed',
             }
             return Json({"error": error}, 415)
         spool = await to_thread.run_sync(partial(Spool, library.path / RECEIVED, reserve_bytes=reserve_bytes))

@@ -26,7 +26,7 @@ _MEDIA = {
     ".wasm": "application/wasm",
     ".txt": "text/plain; charset=utf-8",
 }
-_OTHER_ROOMS = ("api", "graphql", "login")
+_OTHER_ROOMS = ("api", "graphql", "login", "dicomweb")
 
 
 def page_routes(folder: Path = BUILT) -> APIRouter:
