@@ -66,7 +66,7 @@ def _read(form: _Format, data: bytes, name: str, limits: Limits) -> Iterator[Fou
 
 def read_attached(data: bytes, name: str, limits: Limits) -> str:
     """Return the text of a document that a message carries. Raises ReportError."""
-    if data.lstrip()[: len(pdf.MARK)] == pdf.MARK:
+    if pdf.is_pdf(data[:1100]):
         return clean_text(pdf.pdf_text(data, name=name, max_characters=limits.report))
     return read_text(data, name=name, max_bytes=limits.report)[0]
 
@@ -82,7 +82,7 @@ def _attached(limits: Limits) -> Callable[[bytes, str], str]:
 
     def read(data: bytes, name: str) -> str:
         nonlocal slow
-        if slow and data.lstrip().startswith(pdf.MARK):
+        if slow and pdf.is_pdf(data[:1100]):
             raise ReportError(
                 "is not read, as another document of the file took too long", item=name, remedy="Give it on its own"
             )
@@ -120,7 +120,7 @@ def _read_table(data: bytes, name: str, limits: Limits) -> Iterator[Found]:
 
 _FORMATS = (
     _Format("DICOM", lambda head, *_: head[128:132] == b"DICM", _read_dicom),
-    _Format("PDF", lambda head, *_: head.startswith(pdf.MARK), _read_pdf),
+    _Format("PDF", lambda head, name, _: pdf.is_pdf(head, name), _read_pdf),
     _Format("HL7 version 2", lambda head, *_: hl7.is_hl7(head), _read_hl7),
     _Format("FHIR", lambda head, *_: fhir.is_fhir(head), _read_fhir),
     _Format("table", lambda head, name, limits: rows.is_table(head, name, columns=limits.columns), _read_table),

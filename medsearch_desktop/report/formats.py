@@ -42,6 +42,10 @@ _CONTROL_SHARE = 0.02
 _NEW_LINES = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\x00\ufeff\u00ad\u200b\u2060]")
 _CONTROLS = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+# Typesetting: PDF files have them for two or three letters, and no word of a question is written so.
+_LIGATURES = str.maketrans(
+    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
+)
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -87,8 +91,8 @@ def _filled(text: str, *, name: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return a text as it is stored: lines end in `\\n`, and no control or invisible characters are in it."""
-    text = _NEW_LINES.sub("\n", text)
+    """Return a text as it is stored: lines end in `\\n`, no ligatures, control or invisible characters are in it."""
+    text = _NEW_LINES.sub("\n", text).translate(_LIGATURES)
     text = _INVISIBLE.sub("", text)
     text = _CONTROLS.sub(" ", text)
     # No database takes these, and no encoder writes them.

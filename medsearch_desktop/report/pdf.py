@@ -14,6 +14,7 @@ from medsearch_desktop.errors import ReportError
 
 MARK = b"%PDF-"
 MAX_PAGES = 500
+_MARK_WITHIN = 1024 + len(MARK)
 MAX_SECONDS = 8.0
 _MEMORY = 1 << 30
 _REMEDY = "Print it to a new PDF file, or export the report as plain text"
@@ -25,6 +26,15 @@ _REASONS = {
 }
 _TRAILING = re.compile(r"[ \t]+(?=\n|\Z)")
 HELPER = Helper("pdf-worker", most=500)
+
+
+def is_pdf(head: bytes, name: str = "") -> bool:
+    """Whether a file that begins so is PDF: white space may stand before its mark, and in one named so anything.
+
+    Source: ISO 32000-1, annex H.3, note 13: readers look for the mark in the first 1,024 bytes.
+    """
+    at = head[:_MARK_WITHIN].find(MARK)
+    return at >= 0 and (name.lower().endswith(".pdf") or not head[:at].strip(b"\xef\xbb\xbf\0 \t\r\n\f"))
 
 
 def pdf_text(data: bytes, *, name: str, max_characters: int, max_seconds: float = MAX_SECONDS) -> str:
@@ -53,6 +63,17 @@ def pdf_text(data: bytes, *, name: str, max_characters: int, max_seconds: float 
     return _TRAILING.sub("", text)
 
 
+def _fields(reader: Any) -> str:
+    """Return what was filled into a form, which is no part of its pages: a field a line."""
+    try:
+        filled = reader.get_form_text_fields() if "/AcroForm" in reader.trailer["/Root"] else {}
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as below; a broken form leaves its pages as they are
+        return ""
+    return "\n".join(f"{name}: {value}" for name, value in filled.items() if isinstance(value, str) and value.strip())
+
+
 def serve_pdf() -> int:
     """Be the other process: read files until nobody asks any more."""
     return answer_questions(_answer, lambda *_: _MEMORY)
@@ -79,6 +100,10 @@ def _read(data: bytes, limit: int) -> tuple[str, str]:
             pages.append(page.extract_text())
             size += len(pages[-1])
             if size > limit:
+                return "", "long"
+        if fields := _fields(reader):
+            pages.append(fields)
+            if size + len(fields) > limit:
                 return "", "long"
     except MemoryError:
         raise

@@ -9,9 +9,14 @@ import zlib
 import messages_made as made
 import pytest
 from pypdf import PdfWriter
+from reportlab.pdfgen import canvas
 
 from medsearch_desktop.errors import ReportError
+from medsearch_desktop.report.documents import Limits, is_document, read_documents
 from medsearch_desktop.report.pdf import HELPER, pdf_text
+from medsearch_desktop.statements import Written
+
+LIMITS = Limits(report=100_000, file=1_000_000)
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +105,40 @@ def test_crafted_ones_cost_their_own_process_and_no_other() -> None:
         assert time.monotonic() - began < 10, name
         assert caught.value.item == "r.pdf"
         assert "Effusion" in read(made.pdf("Effusion."))
+
+
+def test_what_was_filled_into_a_form_is_read() -> None:
+    stream = io.BytesIO()
+    drawing = canvas.Canvas(stream, invariant=1)
+    drawing.drawString(50, 800, "Report")
+    drawing.acroForm.textfield(name="Findings", value="Pleural effusion.", x=50, y=700, width=300)
+    drawing.acroForm.textfield(name="Empty", value="", x=50, y=600, width=300)
+    drawing.save()
+    assert read(stream.getvalue()).split() == ["Report", "Findings:", "Pleural", "effusion."]
+
+
+def test_a_broken_form_costs_no_page() -> None:
+    content = b"BT /F1 12 Tf 50 700 Td (No effusion.) Tj ET"
+    data = page_of(content).replace(b"/Type /Catalog /Pages 2 0 R", b"/Type /Catalog /Pages 2 0 R /AcroForm 7")
+    assert "No effusion." in read(data)
+
+
+def test_ligatures_are_letters() -> None:
+    (written,) = read_documents("Eﬀusion, inﬁltrate, suﬃcient.".encode(), name="r.txt", limits=LIMITS)
+    assert isinstance(written, Written)
+    assert written.text == "Effusion, infiltrate, sufficient."
+
+
+@pytest.mark.parametrize(
+    ("before", "name"), [(b"\r\n", "r"), (b"\xef\xbb\xbf\n\0", "r.txt"), (b"HTTP/1.1 200 OK\r\n\r\n", "R.PDF")]
+)
+def test_what_stands_before_a_pdf_makes_it_no_text(before: bytes, name: str) -> None:
+    data = before + made.pdf("No effusion.")
+    assert is_document(data[:4096], name, LIMITS)
+    (written,) = read_documents(data, name=name, limits=LIMITS)
+    assert isinstance(written, Written)
+    assert written.text.strip() == "No effusion."
+
+
+def test_a_text_that_speaks_of_pdf_is_a_text() -> None:
+    assert not is_document(b"FINDINGS: the mark %PDF-1.4 is not read.", "r.txt", LIMITS)
