@@ -305,6 +305,8 @@ def _list_tar(file: _Bounded, listing: _Listing) -> None:
     file.seek(end)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         listing.problem = f"is cut short or damaged behind its member {len(listing.entries)}; copy it again"
+    elif file.read(_PIECE).strip(b"\0"):
+        listing.problem = "holds more behind its own end, as archives do that were joined; unpack it, ingest the folder"
     # A packed one tells only at its very end whether all of it was sound.
     while listing.packed and file.read(_PIECE):
         pass
