@@ -115,14 +115,15 @@ def test_a_batch_gives_every_report_and_lists_what_cannot_be_read(library: Libra
 def test_rows_are_joined_by_their_columns_alone(library: Library, source: Path) -> None:
     rows = [
         "study_id,subject_id,StudyDate,findings",
-        "50000002,x,,Nodule one.",
+        "50000002,P0002,,Nodule one.",
+        "50000001,x,,Nodule of another patient.",
         ",P0001,2024-03-15,Nodule two.",
         ",,,Nodule three.",
     ]
     (source / "films" / "report.csv").write_text("\n".join(rows), "utf-8")
     library.ingest([source], metadata_only=True)
     found = {hit.report_id: hit.study_uid for hit in library.search("nodule").hits}
-    assert found == {"50000002": uid(2, 2), "report-2": uid(1, 1), "report-3": None}
+    assert found == {"50000002": uid(2, 2), "50000001": None, "report-3": uid(1, 1), "report-4": None}
 
 
 def test_a_parquet_table(library: Library, source: Path) -> None:

@@ -166,6 +166,7 @@ class StudyDirectory:
         self._by_stem: dict[str, str] = {}
         self._by_folder_and_stem: dict[tuple[str, str], str] = {}
         self._accessions: dict[str, set[str]] = {}
+        self._patients: dict[str, set[str]] = {}
         self._reports_in: dict[str, int] = {}
         wanted: set[str] = set()
         for path in reports:
@@ -193,7 +194,7 @@ class StudyDirectory:
         folder of its own name that holds one, or above the folders of one; among several reports
         in a folder only for those with a name like "report" or "addendum". What a name or a folder suggests
         is refused when the report states another StudyInstanceUID or AccessionNumber than the
-        study has.
+        study has, and so is whatever a message says, but for the StudyInstanceUID, of another patient's study.
         """
         for uids, stated in ((keys.stated.study_uids, True), (keys.named.study_uids, False)):
             known = {uid for uid in uids if uid in self._accessions}
@@ -218,6 +219,7 @@ class StudyDirectory:
         if accession:
             known.add(accession)
             _enter(self._by_accession, accession, uid)
+        self._patients.setdefault(uid, set()).add(row.patient_id)
         study_id, patients = study_key(row.study_id), {patient_key(row.patient_id)}
         above, name = os.path.split(folder)
         match = _STUDY_FOLDER.fullmatch(name)
@@ -240,16 +242,30 @@ class StudyDirectory:
         # UIDs under 2.25 are made up, here too for images without a header: nothing can state them.
         if keys.stated.study_uids and study_uid not in keys.stated.study_uids and not study_uid.startswith("2.25."):
             return True
+        if self._is_of_another(keys, study_uid):
+            return True
         accessions = self._accessions.get(study_uid, set())
         stated = {folded(number) for number in keys.stated.accession_numbers}
         return bool(stated and accessions) and stated.isdisjoint(accessions)
+
+    def _is_of_another(self, keys: ReportKeys, study_uid: str) -> bool:
+        """Whether a message is of another patient than a study: two hospitals may count their examinations alike.
+
+        Of what a text and its folders say any number may be a patient's; a message says which is. Systems pad
+        numbers and put letters before them, so their digits decide where there are any.
+        """
+        if keys.folder or keys.stem:
+            return False
+        own = {each for number in keys.patient_ids for each in _spellings(number)}
+        of_study = {each for number in self._patients.get(study_uid, set()) for each in _spellings(number)}
+        return bool(own and of_study) and own.isdisjoint(of_study)
 
     def _accession(self, keys: ReportKeys) -> str:
         stated = [
             self._by_accession[folded(n)] for n in keys.stated.accession_numbers if folded(n) in self._by_accession
         ]
         if stated:
-            return stated[0] if len(set(stated)) == 1 else ""
+            return stated[0] if len(set(stated)) == 1 and not self._is_of_another(keys, stated[0]) else ""
         named = (self._by_accession[folded(n)] for n in keys.named.accession_numbers if folded(n) in self._by_accession)
         # Of what the names suggest the nearest counts: the report's own before that of its folders.
         found = next(named, "")
@@ -406,6 +422,13 @@ def patient_key(identifier: str) -> str:
     plain = folded(identifier)
     match = _PATIENT_FOLDER.fullmatch(plain)
     return match[1] if match else plain
+
+
+def _spellings(patient: str) -> Iterator[str]:
+    if plain := patient_key(patient):
+        yield plain
+        if digits := "".join(filter(str.isdecimal, plain)).lstrip("0"):
+            yield digits
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

@@ -38,6 +38,15 @@ def find(*more: ImageRow, **stated: object) -> tuple[str, LinkRule] | None:
         ({"patient_ids": ("P1", "P2"), "study_date": "2024-03-15"}, None),
         ({"patient_ids": ("P1",), "study_date": "2024-03-17"}, None),
         ({"patient_ids": ("P1",)}, None),
+        # Another hospital's examination of the same number.
+        ({"accession_numbers": ("A1",), "patient_ids": ("P77",)}, None),
+        ({"accession_numbers": ("A1",), "patient_ids": ("P77", "P1")}, (A, LinkRule.ACCESSION_NUMBER)),
+        ({"accession_numbers": ("A1",), "patient_ids": ("0001",)}, (A, LinkRule.ACCESSION_NUMBER)),
+        ({"accession_numbers": ("A1",), "patient_ids": ("KIS-001",)}, (A, LinkRule.ACCESSION_NUMBER)),
+        ({"accession_numbers": ("A1",), "patient_ids": ("unknown",)}, None),
+        ({"accession_numbers": ("A1",), "patient_ids": (" ",)}, (A, LinkRule.ACCESSION_NUMBER)),
+        ({"study_ids": ("s1234567",), "patient_ids": ("P77",)}, None),
+        ({"study_uids": (A,), "patient_ids": ("P77",)}, (A, LinkRule.STUDY_UID)),
         ({"patient_ids": ("",), "study_date": "2024-03-15"}, None),
         ({}, None),
     ],
@@ -49,6 +58,14 @@ def test_rules(stated: dict[str, object], found: tuple[str, LinkRule] | None) ->
 def test_two_studies_of_a_patient_on_one_day_decide_nothing() -> None:
     again = ImageRow("1.2.840.1.4", "", "", "P2", "/data/films/d.dcm", "2024-03-15")
     assert find(again, patient_ids=("P2",), study_date="2024-03-15") is None
+
+
+def test_a_study_without_a_patient_is_joined_by_its_number() -> None:
+    nobody = ImageRow("1.2.840.1.4", "D1", "", "", "/data/films/d.dcm", "2024-03-15")
+    assert find(nobody, patient_ids=("P77",), accession_numbers=("D1",)) == (
+        nobody.study_uid,
+        LinkRule.ACCESSION_NUMBER,
+    )
 
 
 def test_studies_without_a_patient_are_of_nobody() -> None:
