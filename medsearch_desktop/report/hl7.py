@@ -348,15 +348,16 @@ def _stated(message: _Message, order: _Order) -> Statement:
 
 
 def _status(order: _Order) -> ReportStatus:
+    lines = {_field(segment, 11).strip().upper()[:1] for segment in order.rest if segment[0] == "OBX"}
+    if lines and lines <= _LINE_GONE:
+        # So a report of the wrong patient is taken back (table 0085), whatever its order is said to be.
+        return ReportStatus.CANCELLED
     stated = _field(order.obr, 25).strip().upper()[:1]
     if stated in _STATUS:
         return _STATUS[stated]
     if _field(order.orc, 1).strip().upper() in _CANCELS:
         return ReportStatus.CANCELLED
-    lines = {_field(segment, 11).strip().upper()[:1] for segment in order.rest if segment[0] == "OBX"}
     found = {_STATUS[each] for each in lines if each in _STATUS}
-    if found == {ReportStatus.CANCELLED}:
-        return ReportStatus.CANCELLED
     for status in (ReportStatus.PRELIMINARY, ReportStatus.CORRECTED):
         if status in found:
             return status

@@ -110,6 +110,18 @@ def test_what_cannot_be_read_of_a_report_is_told_and_the_rest_kept() -> None:
     assert "text layer" in str(problem)
 
 
+@pytest.mark.parametrize("lines", ["W", "D", "WDX"])
+@pytest.mark.parametrize("order", ["F", "C", "P", ""])
+def test_a_report_all_of_whose_lines_are_taken_back_is_cancelled(lines: str, order: str) -> None:
+    taken = [f"OBX|{n}|TX|71046^Chest||Another patient's.||||||{each}" for n, each in enumerate(lines, start=1)]
+    found = only(made.hl7(*taken, status=order))
+    assert found.stated is not None
+    assert (found.text, found.stated.status) == ("", "cancelled")
+    kept = only(made.hl7(*taken, "Normal.", status="C"))
+    assert kept.stated is not None
+    assert (kept.text, kept.stated.status) == ("Normal.", "corrected")
+
+
 def test_a_mere_address_is_told_as_such() -> None:
     (problem,) = read(made.hl7(r"OBX|1|RP|R^Report||\\server\share\1.pdf||||||F"))
     assert "names where its text is" in str(problem)
