@@ -58,7 +58,8 @@ async def _listen(options: argparse.Namespace) -> None:
     assert task is not None
     # Windows knows no such handlers; there the process ends, and whatever was acknowledged is on the disk.
     with suppress(NotImplementedError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await listen(
         config_of(options),
         Path(options.folder),

@@ -223,7 +223,7 @@ def _hl7() -> list[bytes]:
         made.hl7(*TEXT.split("\n"), after=["ZDS|1.2.3.4.5^^Application^DICOM"]) + made.hl7("Two.", filler="2"),
         b"\x0b" + made.hl7(r"A\.br\B \X0D\ \T\ \S\ \Z", charset="8859/1", status="P") + b"\x1c\r",
         b"FHS|^~\\&\rBHS|^~\\&\r" + made.hl7("Clear.", charset="ISO IR87") + b"BTS|1\rFTS|1\r",
-        made.hl7("OBX|1|ED|x^y||^Application^PDF^Base64^JVBERi0=||||||F", "OBX|2|FT|x||1~2||||||F"),
+        made.hl7("OBX|1|ED|x^y||^Application^RTF^Base64^e1xydGYxIENsZWFyLn0=||||||F", "OBX|2|FT|x||1~2||||||F"),
     ]
 
 

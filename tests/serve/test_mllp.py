@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import messages_made as made
+import pytest
 
 
-def test_a_message_over_the_wire_and_a_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_message_over_the_wire_and_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "medsearch_desktop", "mllp", str(tmp_path / "spool"), "--json"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root, text=True) as process:
@@ -21,7 +23,7 @@ def test_a_message_over_the_wire_and_a_signal(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", ready["port"]), 30) as connection:
             connection.sendall(b"\x0b" + made.hl7("IMPRESSION: Effusion.") + b"\x1c\r")
             assert b"MSA|AA|" in connection.recv(4096)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0
     (file,) = (tmp_path / "spool").iterdir()
