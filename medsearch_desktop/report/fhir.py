@@ -182,20 +182,23 @@ def _report(
 
     stated = _stated(report, resolve)
     composer = Composer(limit=max_characters)
-    text, problem, elsewhere = _presented(report, attached, item=item)
+    text, problem, elsewhere = _presented(report, attached, resolve, item=item)
     composer.add(text)
     if not text:
         seen: set[int] = set()
         for reference in _objects(report, "result"):
             _observe(resolve(reference), composer, resolve, seen)
     so_far = _squeezed(composer.text())
-    for words in (_text(report, "conclusion"), *(_concept(each) for each in _objects(report, "conclusionCode"))):
+    conclusion = _text(report, "conclusion")
+    if not so_far and not conclusion and isinstance(narrative := report.get("text"), dict):
+        # Codes alone say less than what somebody wrote.
+        composer.add(without_markup(_text(narrative, "div")))
+        so_far = _squeezed(composer.text())
+    for words in (conclusion, *(_concept(each) for each in _objects(report, "conclusionCode"))):
         if words and _squeezed(words) not in so_far:
             composer.add(without_markup(words), heading="IMPRESSION")
     for note in _objects(report, "note"):
         composer.add(_text(note, "text"))
-    if not composer.text() and isinstance(narrative := report.get("text"), dict):
-        composer.add(without_markup(_text(narrative, "div")))
     if composer.is_full:
         raise ReportError(
             f"holds more than {max_characters} characters of text",
@@ -208,9 +211,11 @@ def _report(
     return Written(whole, "utf-8", stated), problem
 
 
-def _presented(report: _Object, attached: Attached, *, item: str) -> tuple[str, ReportError | None, ReportError | None]:
+def _presented(
+    report: _Object, attached: Attached, resolve: Callable[[Any], _Object], *, item: str
+) -> tuple[str, ReportError | None, ReportError | None]:
     """Return the text of the plainest form that can be read, what is wrong with the others, and if one is elsewhere."""
-    forms = _objects(report, "presentedForm")
+    forms = [_with_data(form, resolve) for form in _objects(report, "presentedForm")]
     kinds = [_text(form, "contentType").split(";")[0].strip().lower() for form in forms]
     order = sorted(range(len(forms)), key=lambda n: _FORMS.index(kinds[n]) if kinds[n] in _FORMS else len(_FORMS))
     problem: ReportError | None = None
@@ -236,6 +241,12 @@ def _presented(report: _Object, attached: Attached, *, item: str) -> tuple[str, 
         if text.strip():
             return text, None, None
     return "", problem, elsewhere
+
+
+def _with_data(form: _Object, resolve: Callable[[Any], _Object]) -> _Object:
+    """Return a form with its content where that is a Binary of the same Bundle, which its address names."""
+    binary = {} if _text(form, "data") else resolve({"reference": _text(form, "url")})
+    return {**form, **binary} if binary.get("resourceType") == "Binary" else form
 
 
 def _observe(

@@ -219,19 +219,25 @@ def _reports(
 
 
 def _orders(message: _Message) -> list[_Order]:
-    """Return the orders of a message; those that follow each other with one filler order number are one report."""
+    """Return the orders of a message; those with one filler order number are one report."""
     orders: list[_Order] = []
+    by_filler: dict[str, _Order] = {}
+    current: _Order | None = None
     orc: list[str] = []
     for segment in message.segments:
         if segment[0] == "ORC":
             orc = segment
         elif segment[0] == "OBR":
-            filler = _field(segment, 3)
-            if not (orders and filler and _field(orders[-1].obr, 3) == filler):
-                orders.append(_Order(segment, orc))
+            filler = _field(segment, 3).strip()
+            current = by_filler.get(filler)
+            if current is None:
+                current = _Order(segment, orc)
+                orders.append(current)
+                if filler:
+                    by_filler[filler] = current
             orc = []
-        elif orders and segment[0] in ("OBX", "NTE", "ZDS", "IPC"):
-            orders[-1].rest.append(segment)
+        elif current is not None and segment[0] in ("OBX", "NTE", "ZDS", "IPC"):
+            current.rest.append(segment)
     return orders
 
 

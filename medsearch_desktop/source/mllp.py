@@ -27,7 +27,8 @@ _SECONDS_FOR_END = 1.0
 # Larger messages wait for one of a few places, so that many senders together take no more memory than these.
 _LARGE, _LARGE_AT_ONCE = 1 << 20, 8
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-_CODE = re.compile(r"[\x21-\x7e]{1,60}")
+# What a sender knows its message by, up to the length that 2.7 allows; without it an acknowledgement is of nothing.
+_CODE = re.compile(r"[\x20-\x7e]{1,199}")
 _CONTROLS = re.compile(r"[\x00-\x1f]")
 _READ = 1 << 16
 

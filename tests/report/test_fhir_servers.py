@@ -71,6 +71,21 @@ def test_a_history_s_references_are_to_the_newest() -> None:
     assert told(history) == ["New."]
 
 
+def test_a_form_that_is_a_binary_of_the_bundle() -> None:
+    binary = {"resourceType": "Binary", "id": "b1", **made.presented("application/pdf", made.pdf("No effusion."))}
+    for url in ("Binary/b1", "https://example.org/fhir/Binary/b1"):
+        report = made.diagnostic_report(presentedForm=[{"contentType": "application/pdf", "url": url}])
+        assert [each.strip() for each in told(made.bundle(report, binary))] == ["No effusion."]
+
+
+def test_a_narrative_says_more_than_a_code() -> None:
+    narrative = {"status": "generated", "div": "<div><p>FINDINGS: Small effusion on the left.</p></div>"}
+    code = [{"text": "Pleural effusion"}]
+    report = made.diagnostic_report(text=narrative, conclusionCode=code)
+    assert told(report) == ["FINDINGS: Small effusion on the left.\n\nIMPRESSION: Pleural effusion"]
+    assert told({**report, "conclusion": "Effusion."}) == ["IMPRESSION: Effusion.\nPleural effusion"]
+
+
 def test_a_form_that_cannot_be_read_is_told_though_there_is_a_conclusion() -> None:
     scanned = made.presented("application/pdf", made.scanned_pdf())
     text, problem = told(made.diagnostic_report(presentedForm=[scanned], conclusion="Effusion."))

@@ -122,6 +122,19 @@ def test_a_report_all_of_whose_lines_are_taken_back_is_cancelled(lines: str, ord
     assert (kept.text, kept.stated.status) == ("Normal.", "corrected")
 
 
+def test_parts_of_a_report_that_another_stands_between_are_one() -> None:
+    body, other, end = (
+        made.hl7(text, filler=filler).decode().split("\r")[2:-1]
+        for text, filler in (("FINDINGS: Nodule.", "1"), ("Other.", "2"), ("IMPRESSION: Benign.", "1"))
+    )
+    head = made.hl7("x").decode().split("\r")[:2]
+    found = read("\r".join([*head, *body, *other, *end]).encode())
+    assert [each.text for each in found if isinstance(each, Written)] == [
+        "FINDINGS: Nodule.\nIMPRESSION: Benign.",
+        "Other.",
+    ]
+
+
 def test_a_mere_address_is_told_as_such() -> None:
     (problem,) = read(made.hl7(r"OBX|1|RP|R^Report||\\server\share\1.pdf||||||F"))
     assert "names where its text is" in str(problem)

@@ -106,6 +106,12 @@ def test_enhanced_mode(tmp_path: Path, accept: str, application: str, good: byte
     assert kept(tmp_path) == [taken]
 
 
+@pytest.mark.parametrize("control", ["2024-03-15 10:15:00 #7", "x" * 199])
+def test_a_message_is_acknowledged_by_the_number_that_its_sender_gave_it(tmp_path: Path, control: str) -> None:
+    message = made.hl7("x").replace(b"|MA00001|", f"|{control}|".encode())
+    assert f"MSA|AA|{control}|".encode() in talk(tmp_path, b"\x0b" + message + b"\x1c\r")[0]
+
+
 def test_a_batch_is_refused_with_the_way_to_go(tmp_path: Path) -> None:
     batch = b"BHS|^~\\&|RIS\r" + made.hl7("x") + b"BTS|1\r"
     assert b"MSA|AR||batches are taken as files" in talk(tmp_path, b"\x0b" + batch + b"\x1c\r")[0]
