@@ -35,12 +35,15 @@ _WINDOWS = re.compile(rb"[\x80-\x9f]")
 def decode_message(raw: bytes, declared: Sequence[str]) -> tuple[str, str]:
     """Return the text of a message whose MSH-18 has these repetitions, and the codec that read it.
 
-    A set that is unknown or wrong counts as none: UTF-8 then, or else what Windows writes.
+    A set that is unknown or wrong counts as none: UTF-8 then, or else what Windows writes. So does a set of single
+    bytes where all of the message is sound UTF-8, which no other text of more than ASCII happens to be.
     """
     names = [name.strip().upper() for name in declared] or [""]
     charset = next((name for name in _SWITCHING if name in names), names[0])
     encoding = _NAMED.get(charset, "")
     if match := _LATIN.fullmatch(charset):
+        if not raw.isascii() and _is_utf_8(raw):
+            return raw.decode("utf-8"), "utf-8"
         encoding = "cp1252" if match[1] == "1" and _WINDOWS.search(raw) else f"iso8859-{match[1]}"
     elif charset and charset not in _NAMED:
         encoding = charset.lower()
@@ -54,6 +57,14 @@ def decode_message(raw: bytes, declared: Sequence[str]) -> tuple[str, str]:
         if name and text.startswith(raw[:4].decode("latin-1")):
             return text, name
     return raw.decode("latin-1"), "latin-1"
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_bytes(data: bytes, encoding: str) -> str:

@@ -167,7 +167,7 @@ def _compose(ds: Dataset, composer: Composer) -> None:
         if not waiting or composer.is_full:
             return
         item, heading = waiting.pop()
-        if _text(item, "RelationshipType") in _CONTEXT or id(item) in inline:
+        if _text(item, "RelationshipType") in _CONTEXT:
             continue
         kind = _text(item, "ValueType")
         code, name = _concept(item, "ConceptNameCodeSequence")
@@ -175,7 +175,7 @@ def _compose(ds: Dataset, composer: Composer) -> None:
         if kind == "CONTAINER":
             # A part that no table knows keeps its name, which may well be a heading to whoever reads it.
             heading = own or heading or name.upper()
-        elif said := _said(item, kind):
+        elif id(item) not in inline and (said := _said(item, kind)):
             is_prose = kind == "TEXT" and (bool(own) or not name)
             qualifiers = _qualifiers(item)
             inline.update(map(id, qualifiers))

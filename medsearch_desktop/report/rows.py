@@ -61,11 +61,11 @@ _TELLING = ("findings", "impression")
 _WHOSE = ("accession", "study_uid", "patient_id", "report_id")
 _PLAIN = re.compile(r"[\W_]+")
 _MOST_COLUMNS = 2000
-# As `_plain` writes them: the letters of HL7 table 0123, and what systems call it. What else one may be is final.
+# What systems call it, as `_plain` writes it, and the letters of HL7 that mean nothing else. All else is final.
 _STATUS = {
     word: status
     for status, words in {
-        ReportStatus.PRELIMINARY: "p r i s o a preliminary prelim draft unsigned unverified dictated transcribed"
+        ReportStatus.PRELIMINARY: "p preliminary prelim draft unsigned unverified dictated transcribed"
         " pending partial inprogress incomplete wetread notfinal registered",
         ReportStatus.CORRECTED: "c corrected amended revised addended addendum appended",
         ReportStatus.CANCELLED: "x cancelled canceled deleted withdrawn retracted void voided enteredinerror",
@@ -142,14 +142,12 @@ def read_table(data: bytes, *, name: str, max_characters: int, columns: str = ""
     """
     text, encoding = read_text(data, name=name, max_bytes=len(data), markup=False)
     form = _Form.of(text)
-    header = form.header()
-    found = find_columns(header, columns=columns)
+    found = find_columns(form.header(), columns=columns)
     if found is None:
         raise no_columns(name)
     csv.field_size_limit(max(csv.field_size_limit(), max_characters))
     reader = form.rows()
-    next(reader, None)
-    rows = _sound(reader, name, width=len(header))
+    rows = _sound(reader, name, width=len(next(reader, [])))
     yield from read_rows(rows, found, name=name, max_characters=max_characters, encoding=encoding)
 
 
@@ -166,7 +164,7 @@ class _Form:
         text = text.lstrip("\n")
         line = text.split("\n", 1)[0]
         # Spreadsheets say so before the header.
-        if match := re.fullmatch(r'"?sep=(.)"?[ \t]*', line):
+        if match := re.fullmatch(r'"?sep=([,;:|\t^~])"?[ ]*', line):
             return cls(text[len(line) :].lstrip("\n"), match[1])
         return cls(text, max(",;\t|", key=line.count))
 

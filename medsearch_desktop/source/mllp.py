@@ -158,8 +158,7 @@ class Listener:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         buffer = bytearray()
         while (frame := await self._frame(reader, buffer)) is not None:
-            begun = list(_MESSAGE.finditer(frame))
-            at = begun[-1].start() if begun else frame.find(_BEGIN)
+            at = max((begun.start() for begun in _MESSAGE.finditer(frame)), default=frame.find(_BEGIN))
             message = bytes(frame[at + 1 :]) if at >= 0 else b""
             if len(frame) > self._max_bytes:
                 # What is left of it may look whole and is not.

@@ -76,6 +76,10 @@ def test_what_qualifies_a_finding_stands_with_it_and_a_denial_next_to_it() -> No
     site = qualifier("Upper lobe", qualifier("Left"))
     assert only(made.sr(finding(site))).text == "FINDINGS: Finding: Lung nodule (Upper lobe; Left)"
     for relation in ("HAS CONCEPT MOD", "HAS PROPERTIES"):
+        size = made.content("TEXT", "7", "Remark", relation="HAS PROPERTIES", TextValue="Seen.")
+        assert only(made.sr(finding(qualifier("Solid", size, relation="HAS PROPERTIES")))).text == (
+            "FINDINGS: Finding: Lung nodule (Solid)\nRemark: Seen."
+        )
         denied = only(
             made.sr(finding(site, qualifier("Absent", relation=relation), qualifier("German", code="121049")))
         )

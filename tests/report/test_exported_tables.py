@@ -62,6 +62,13 @@ def test_what_spreadsheets_put_before_the_names_and_within(head: str) -> None:
     assert told(table.encode("utf-16")) == ["No effusion, none."]
 
 
+def test_a_table_of_more_columns_than_are_looked_at() -> None:
+    names = ",".join(["id", "text", *(f"x{n}" for n in range(2500))])
+    assert is_document(names.encode()[:4096] + b"\n", "t.csv", LIMITS)
+    table = f"{names}\n1,Clear.{',y' * 2500}\n".encode()
+    assert [each.text for each in read_documents(table, name="t.csv", limits=LIMITS)] == ["Clear."]
+
+
 def test_a_table_that_is_called_a_text_is_no_report_of_many_patients() -> None:
     table = "Accession\tReport Text\nA1\tNo effusion.\nA2\tEffusion.\n"
     assert told(table, "t.txt") == ["No effusion.", "Effusion."]
@@ -74,7 +81,7 @@ def test_a_table_that_is_called_a_text_is_no_report_of_many_patients() -> None:
     ("words", "status"),
     [
         ("CANCELED Cancelled Deleted Voided Entered-in-error X", ReportStatus.CANCELLED),
-        ("Prelim PRELIMINARY Draft Unsigned In_Progress Dictated P R", ReportStatus.PRELIMINARY),
+        ("Prelim PRELIMINARY Draft Unsigned In_Progress Dictated P", ReportStatus.PRELIMINARY),
         ("Addended Addendum Amended Revised CORRECTED C", ReportStatus.CORRECTED),
         ("Final Signed F Verified anything", ReportStatus.FINAL),
     ],

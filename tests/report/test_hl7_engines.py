@@ -51,6 +51,13 @@ def test_what_windows_writes_is_read_where_latin_1_is_said() -> None:
     assert (written.text, written.encoding) == ("The patient’s nodule, 5–7 mm – seen.", "cp1252")
 
 
+def test_utf_8_is_read_whatever_engines_left_in_the_head() -> None:
+    message = made.hl7("Oedème, 5–7 mm.").decode()
+    for charset in ("8859/1", "8859/15", "ISO-8859-1"):
+        written = only(message.replace("UNICODE UTF-8", charset).encode())
+        assert (written.text, written.encoding) == ("Oedème, 5–7 mm.", "utf-8")
+
+
 @pytest.mark.parametrize("charset", ["UNICODE_ESCAPE", "UTF-7", "PUNYCODE", "IDNA", "UTF-16", "ROT13", "HEX", "CP037"])
 def test_sets_that_no_message_is_in_change_nothing(charset: str) -> None:
     said = "C:\\new\\table a+AGE-b é"
