@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from medsearch_desktop.errors import ReportError
-from medsearch_desktop.report import dicom, fhir, hl7, pdf, rows
+from medsearch_desktop.report import dicom, fhir, hl7, pdf, refused, rows
 from medsearch_desktop.report.formats import clean_text, read_text
 from medsearch_desktop.statements import Written
 
@@ -118,10 +118,15 @@ def _read_table(data: bytes, name: str, limits: Limits) -> Iterator[Found]:
     return rows.read_table(data, name=name, max_characters=limits.report, columns=limits.columns)
 
 
+def _refuse(data: bytes, name: str, _: Limits) -> Iterator[Found]:
+    return refused.refuse(data, name=name)
+
+
 _FORMATS = (
     _Format("DICOM", lambda head, *_: head[128:132] == b"DICM", _read_dicom),
     _Format("PDF", lambda head, name, _: pdf.is_pdf(head, name), _read_pdf),
     _Format("HL7 version 2", lambda head, *_: hl7.is_hl7(head), _read_hl7),
     _Format("FHIR", lambda head, *_: fhir.is_fhir(head), _read_fhir),
+    _Format("XML", lambda head, *_: refused.is_refused(head), _refuse),
     _Format("table", lambda head, name, limits: rows.is_table(head, name, columns=limits.columns), _read_table),
 )

@@ -26,9 +26,6 @@ _MARK = re.compile(
     rb'(?:\xef\xbb\xbf)?\s{0,64}(?:\[\s{0,64})?\{.{0,4000}?"(?:resourceType"\s*:\s*"(?:DiagnosticReport|Bundle)"|presentedForm"|conclusionCode")',
     re.DOTALL,
 )
-_XML_MARK = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s{0,64}(?:<\?xml[^>]{0,200}>\s{0,64})?<(?:DiagnosticReport|Bundle)\s[^>]{0,400}http://hl7\.org/fhir"
-)
 Attached = Callable[[bytes, str], str]
 
 # Reading takes some sixty bytes a bracket, however little is between.
@@ -51,9 +48,8 @@ _Object = dict[str, Any]
 
 
 def is_fhir(head: bytes) -> bool:
-    """Whether a file that begins so is FHIR that may hold reports, as JSON or as XML."""
-    head = _as_utf_8(head)
-    return _MARK.match(head) is not None or _XML_MARK.match(head) is not None
+    """Whether a file that begins so is FHIR that may hold reports."""
+    return _MARK.match(_as_utf_8(head)) is not None
 
 
 def _as_utf_8(data: bytes) -> bytes:
@@ -70,8 +66,6 @@ def read_fhir(data: bytes, *, name: str, max_characters: int, attached: Attached
     Raises ReportError when the file is no JSON or too much of it.
     """
     data = _as_utf_8(data)
-    if _XML_MARK.match(data):
-        raise ReportError("is FHIR as XML, which is not read", item=name, remedy="Export it as JSON")
     resources: list[_Object] = []
     for found in _resources(data, name=name):
         if isinstance(found, ReportError):

@@ -42,14 +42,6 @@ def test_an_array_and_what_a_shell_writes() -> None:
         assert told(data.encode("utf-16")) == ["One.", "Two."]
 
 
-def test_xml_is_refused_with_the_way_to_go() -> None:
-    for head in (b"", b'<?xml version="1.0" encoding="UTF-8"?>\n', b"\xef\xbb\xbf"):
-        xml = head + b'<DiagnosticReport xmlns="http://hl7.org/fhir"><status value="final"/></DiagnosticReport>'
-        with pytest.raises(ReportError, match=r"FHIR as XML, which is not read\. Export it as JSON"):
-            read(xml)
-    assert not is_document(b'<?xml version="1.0"?><Bundle xmlns="urn:x"/>', "r.xml", LIMITS)
-
-
 def test_of_a_history_the_newest_version_counts() -> None:
     versions = [made.diagnostic_report(f"Version {n}.") for n in (3, 2, 1)]
     found = [each for each in read({**made.bundle(*versions), "type": "history"}) if isinstance(each, Written)]
