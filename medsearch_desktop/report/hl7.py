@@ -340,7 +340,7 @@ def _stated(message: _Message, order: _Order) -> Statement:
     # 2.A.22: times without a zone are in that of the message.
     zone = (_TIME.match(_field(msh, 7).strip()) or {"zone": ""})["zone"] or ""
     return Statement(
-        status=_status(order),
+        status=_status(message, order),
         names=tuple(names),
         number=own[0].strip() if own else "",
         effective=_time(_field(obr, 22), zone=zone) or _time(_field(msh, 7)) or _time(_field(obr, 7), zone=zone),
@@ -353,8 +353,9 @@ def _stated(message: _Message, order: _Order) -> Statement:
     )
 
 
-def _status(order: _Order) -> ReportStatus:
-    lines = {_field(segment, 11).strip().upper()[:1] for segment in order.rest if segment[0] == "OBX"}
+def _status(message: _Message, order: _Order) -> ReportStatus:
+    said = [segment for segment in order.rest if segment[0] == "OBX" and not _study_uid(message, segment)]
+    lines = {_field(segment, 11).strip().upper()[:1] for segment in said}
     if lines and lines <= _LINE_GONE:
         # So a report of the wrong patient is taken back (table 0085), whatever its order is said to be.
         return ReportStatus.CANCELLED

@@ -121,7 +121,8 @@ def test_what_cannot_be_read_of_a_report_is_told_and_the_rest_kept() -> None:
 @pytest.mark.parametrize("order", ["F", "C", "P", ""])
 def test_a_report_all_of_whose_lines_are_taken_back_is_cancelled(lines: str, order: str) -> None:
     taken = [f"OBX|{n}|TX|71046^Chest||Another patient's.||||||{each}" for n, each in enumerate(lines, start=1)]
-    found = only(made.hl7(*taken, status=order))
+    study = "OBX|9|HD|113014^Study Instance UID^DCM||1.2.3.4.5||||||F"
+    found = only(made.hl7(*taken, study, status=order))
     assert found.stated is not None
     assert (found.text, found.stated.status) == ("", "cancelled")
     kept = only(made.hl7(*taken, "Normal.", status="C"))
