@@ -6,6 +6,7 @@ counts a tag.
 
 from __future__ import annotations
 
+import codecs
 import html
 import re
 from collections.abc import Callable
@@ -16,6 +17,8 @@ RTF_MARK = b"{\\rtf"
 # The engine looks ahead along one line for links and fonts, again at each of them: a line of a megabyte must not cost
 # the square of it. A line break here means nothing in RTF.
 _LINK_FIELD = re.compile(r"\\fldinst(?=\s?\{)")
+_ANOTHER = re.compile(r"(?<=\})[\s\0]*(?=\{\\rtf)")
+_CODE_PAGE = re.compile(r"\\ansicpg(\d{1,6})")
 _FONT = re.compile(r"(?<!\\)(?=\\f\d)")
 _TAG = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z][A-Za-z0-9]{0,15})\b[^<>]{0,2000}>|<![^<>]{0,2000}>")
 _TELLING = re.compile(
@@ -44,12 +47,23 @@ def rtf_text(data: bytes, *, name: str) -> str:
 
     convert: Callable[..., str] = striprtf.rtf_to_text
     source = _FONT.sub("\n", _LINK_FIELD.sub("\\\\fldinst\n", _seven_bits(data)))
+    source = _CODE_PAGE.sub(_known_code_page, source)
     try:
-        return convert(source, errors="replace")
+        # The engine ends with the first document, where a sender may have put one behind the other.
+        return "\n".join(convert(document, errors="replace") for document in _ANOTHER.split(source))
     except (ValueError, OverflowError, LookupError, TypeError) as error:
         raise ReportError(
             "is an RTF document that cannot be read", item=name, remedy="Export the report as plain text"
         ) from error
+
+
+def _known_code_page(match: re.Match[str]) -> str:
+    try:
+        codecs.lookup(f"cp{match[1]}")
+    except LookupError:
+        # As of a document that names none.
+        return "\\ansicpg1252"
+    return match[0]
 
 
 def _seven_bits(data: bytes) -> str:

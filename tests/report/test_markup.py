@@ -91,3 +91,9 @@ def test_rtf_that_is_not_seven_bits(data: bytes) -> None:
 def test_rtf_in_a_code_page_of_two_bytes_a_letter() -> None:
     # The second byte of these is none that RTF takes for its own.
     assert read("{\\rtf1\\ansi\\ansicpg932 胸部\\par}".encode("cp932")) == "胸部\n"
+
+
+def test_rtf_of_no_known_code_page_and_two_documents_in_one() -> None:
+    assert read(rb"{\rtf1\ansi\ansicpg0 caf\'e9\par}") == "café\n"
+    assert read(rb"{\rtf1\ansi\ansicpg99999 caf\'e9\par}") == "café\n"
+    assert read(b"{\\rtf1 One.\\par}\r\n{\\rtf1 Two.\\par}\0") == "One.\n\nTwo.\n"
