@@ -175,7 +175,7 @@ class Listener:
                 end = buffer.find(_FILE_SEPARATOR, searched)
                 is_last = 0 <= end == len(buffer) - 1
                 if end >= 0 and not is_last:
-                    after = buffer[end + 1 : end + 2]
+                    after = bytes(buffer[end + 1 : end + 2])
                     if after in (b"\r", b"\n", _BEGIN):
                         return _cut(buffer, end, end + 1 + (after != _BEGIN))
                     searched = end + 1
@@ -186,15 +186,17 @@ class Listener:
                     await self._large.acquire()
                     is_large = True
                 searched = end if is_last else len(buffer)
+                # Behind a whole segment only: within one it would cut off a text.
+                may_end = is_last and bytes(buffer[end - 1 : end]) in (b"\r", b"\n")
                 try:
-                    seconds = _SECONDS_FOR_END if is_last else self._idle_seconds
+                    seconds = _SECONDS_FOR_END if may_end else self._idle_seconds
                     part = await asyncio.wait_for(reader.read(_READ), seconds)
                 except TimeoutError:
-                    if not is_last:
+                    if not may_end:
                         raise
                     part = b""
                 if not part:
-                    return _cut(buffer, end, end + 1) if is_last else None
+                    return _cut(buffer, end, end + 1) if may_end else None
                 buffer += part
         finally:
             if is_large:
