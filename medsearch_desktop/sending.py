@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, StationError
+from medsearch_desktop.source.certificate import show_certificate, trust_authority
 from medsearch_desktop.source.lenience import unquestioned
 
 DEFAULT_CALLER = "MEDSEARCH"
@@ -99,16 +100,16 @@ def client_tls(*, authority: str = "", certificate: str = "", key: str = "") -> 
     """
     if not (authority or certificate):
         return None
-    try:
-        context = ssl.create_default_context(cafile=authority or None)
-        # Devices are known by their certificate's authority; few are named in it by the address that is dialled.
-        context.check_hostname = False
-        if certificate:
-            context.load_cert_chain(certificate, key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"the certificate cannot be used ({error})", item=certificate or authority, remedy="Give PEM files"
-        ) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Devices are known by their certificate's authority; few are named in it by the address that is dialled.
+    context.check_hostname = False
+    if authority:
+        trust_authority(context, authority)
+    else:
+        context.load_default_certs()
+    if certificate:
+        show_certificate(context, certificate, key)
     return context
 
 
