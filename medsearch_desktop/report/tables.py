@@ -52,9 +52,16 @@ def tables_digest() -> str:
 
 def expand(pattern: str) -> tuple[str, ...]:
     """Return every phrase that a pattern stands for: `(a|b|) c` is `a c`, `b c` and `c`."""
-    match = _GROUP.search(pattern)
-    if match is None:
+    pieces = _GROUP.split(pattern)
+    if len(pieces) == 1:
         return (" ".join(pattern.split()),)
+    if not any("(" in piece or ")" in piece for piece in pieces):
+        # No group stands in another, so that all can be filled in at once. Between the texts stand the groups.
+        choices = [piece.split("|") if odd else (piece,) for piece, odd in zip(pieces, itertools.cycle((False, True)))]
+        filled = ("".join(choice) for choice in itertools.product(*choices))
+        return tuple(dict.fromkeys(" ".join(phrase.split()) for phrase in filled))
+    match = _GROUP.search(pattern)
+    assert match is not None
     before, after = pattern[: match.start()], pattern[match.end() :]
     phrases = itertools.chain.from_iterable(expand(f"{before}{option}{after}") for option in match.group(1).split("|"))
     return tuple(dict.fromkeys(phrases))

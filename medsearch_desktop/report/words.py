@@ -79,6 +79,13 @@ def plain_words(text: str) -> tuple[str, ...]:
     return tuple(word for word in map(normal_spelling, _WORD.findall(text)) if word[0].isalnum())
 
 
+def normal_words(text: str) -> tuple[str, ...]:
+    """Return the `normal` of `split_words`, by a short way where there is one: phrases of the tables are all of it."""
+    if "\n" in text or not _DASHES.isdisjoint(text):
+        return split_words(text).normal
+    return tuple(map(normal_spelling, _WORD.findall(text)))
+
+
 def _begins_sentence(
     text: str, word: str, begins: int, normal: Sequence[str], previous_end: int, line_break: bool, width: int
 ) -> bool:

@@ -246,7 +246,6 @@ def _facets(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve.show_reports import show_report
     from medsearch_desktop.workbench import Workbench
 
     bench = Workbench(config_of(options))
@@ -258,6 +257,8 @@ def _extract(options: argparse.Namespace) -> int:
         if options.json or options.jsonl:
             print_json(bench.extract(report))
         else:
+            from medsearch_desktop.serve.show_reports import show_report
+
             show_report(report)
     if reason:
         print(f"medsearch: {options.file}: {reason}", file=sys.stderr)
