@@ -11,6 +11,7 @@ from itertools import chain
 import numpy as np
 
 from medsearch_desktop.report.lexicon import GAP, Term, phrase_of
+from medsearch_desktop.report.tables import collector_held
 
 _GRAM = 3
 
@@ -18,6 +19,7 @@ _GRAM = 3
 class NameIndex:
     """Character trigrams of all names, as postings of unit vectors."""
 
+    @collector_held()
     def __init__(self, terms: Sequence[Term]) -> None:
         self._owners: list[tuple[Term, str]] = []
         texts: list[str] = []

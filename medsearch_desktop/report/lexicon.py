@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from medsearch_desktop.records import Assertion, AttributeKind, Category, Certainty
-from medsearch_desktop.report.tables import expand, read_table, term_tables
+from medsearch_desktop.report.tables import collector_held, expand, read_table, term_tables
 from medsearch_desktop.report.words import normal_words, plain_words
 
 GAP = "~"
@@ -129,6 +129,7 @@ class Lexicon:
 
 
 @lru_cache(maxsize=1)
+@collector_held()
 def load_lexicon() -> Lexicon:
     """Read the tables that ship with the package, once a process."""
     entries: dict[Phrase, Entry] = {}

@@ -134,9 +134,10 @@ class Recogniser:
             new = list(dict.fromkeys(words for words in sentences if words and words not in known))
             answers = {words: known[words] for words in sentences if words in known}
             if new:
+                # Before anything of spaCy is imported, which its making does in the right way.
+                nlp = self._nlp
                 from spacy.tokens import Doc
 
-                nlp = self._nlp
                 # What the words of reports leave behind in spaCy's vocabulary goes at the end of the zone.
                 with nlp.memory_zone():
                     docs = nlp.pipe(Doc(nlp.vocab, words=list(words)) for words in new)

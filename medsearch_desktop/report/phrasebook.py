@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from medsearch_desktop.report.tables import collector_held
+
 _Value = TypeVar("_Value")
 # What follows a word, by the next one; under None is what the phrase that ends here stands for.
 _Node = dict[str | None, Any]
@@ -20,6 +22,7 @@ class Phrasebook(Generic[_Value]):
     Nothing changes once it is built: it may be used from several threads.
     """
 
+    @collector_held()
     def __init__(self, phrases: Mapping[tuple[str, ...], _Value]) -> None:
         self._root: _Node = {}
         for phrase, value in phrases.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,6 +17,22 @@ _GROUP = re.compile(r"\(([^()]*)\)")
 
 def _folder() -> Traversable:
     return resources.files("medsearch_desktop.report") / "data"
+
+
+@contextmanager
+def collector_held() -> Iterator[None]:
+    """Hold the garbage collector off while large tables are built, which are kept; also a decorator.
+
+    It would go through all that is there again and again and find nothing: a sixth of the time to the first report.
+    Threads may overlap in it; it is on again at the latest when the last of them is through.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def read_table(name: str) -> tuple[dict[str, str], ...]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.errors import TerminologyError
 from medsearch_desktop.report.gist import family_of_title, side_of_title
+from medsearch_desktop.report.tables import collector_held
 
 FORMAT = 1
 # What a name is: the title of a code, a term that it includes, what it says of itself at its head, what
@@ -89,6 +90,14 @@ class KnowledgeBase:
         """Return the concept of a code; of one with a 7th character, that of the code without it."""
         row = self._row_of_code(code)
         return None if row is None else self._concept(row)
+
+    def names_of_code(self, code: str) -> tuple[str, str, str] | None:
+        """Return the code, title and CUI of the concept of a code, without where it stands among others."""
+        row = self._row_of_code(code)
+        if row is None:
+            return None
+        columns = self._columns
+        return columns["code"][row], columns["title"][row], columns["cui"][row]
 
     def same(self, key: str) -> list[Name]:
         """Return the names whose telling words are exactly those of `key`."""
@@ -203,6 +212,7 @@ class KnowledgeBase:
         return list(map(int, self._columns["owner"]))
 
     @cached_property
+    @collector_held()
     def _keys(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for row, key in enumerate(self._columns["key"]):
@@ -211,11 +221,7 @@ class KnowledgeBase:
 
     @cached_property
     def _word_counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for key in self._columns["key"]:
-            for word in key.split():
-                counts[word] = counts.get(word, 0) + 1
-        return counts
+        return Counter(" ".join(self._columns["key"]).split())
 
     @cached_property
     def _index(self) -> _Trigrams:
@@ -363,13 +369,13 @@ def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]
     for index, letter in enumerate(_LETTERS):
         table[ord(letter)] = index
     joined = " " + " \n ".join(texts) + " "
-    letters = table[np.frombuffer(joined.encode("utf-8"), np.uint8)].astype(np.int32)
+    letters = table[np.frombuffer(joined.encode("utf-8"), np.uint8)].astype(np.uint16)
     breaks = letters == _LETTERS.index("\n")
     space = letters == _LETTERS.index(" ")
     inside = ~(breaks[:-2] | breaks[1:-1] | breaks[2:] | space[1:-1])
     grams = (letters[:-2] * _BASE + letters[1:-1]) * _BASE + letters[2:]
-    rows = np.cumsum(breaks)[1:-1]
-    return grams[inside].astype(np.uint16), rows[inside].astype(np.int32)
+    rows = np.cumsum(breaks, dtype=np.int32)[1:-1]
+    return grams[inside], rows[inside]
 
 
 def _edits(one: str, other: str) -> int:
