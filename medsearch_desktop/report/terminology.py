@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -240,11 +241,16 @@ class _Columns:
     def __init__(self, columns: dict[str, bytes]) -> None:
         self._bytes = columns
         self._cells: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> list[str]:
         cells = self._cells.get(name)
         if cells is None:
-            cells = self._cells[name] = self._bytes[name].decode("utf-8").split("\n")
+            with self._lock:
+                # Another thread may have been faster.
+                if name not in self._cells:
+                    self._cells[name] = self._bytes.pop(name).decode("utf-8").split("\n")
+                cells = self._cells[name]
         return cells
 
 

@@ -20,6 +20,7 @@ from medsearch_desktop.report.ner import (
     build_pipeline,
     load_recogniser,
     load_shipped_recogniser,
+    open_recogniser,
     shipped_file,
     tokens_of,
     write_recogniser,
@@ -190,6 +191,32 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     np.savez(broken, description=np.frombuffer(b'{"format": 2}', np.uint8))
     with pytest.raises(ModelError, match="is not of format 1"):
         load_recogniser(broken)
+
+
+def test_a_damaged_file_is_told_whenever_it_is_asked(tmp_path: Path) -> None:
+    whole = bytearray(shipped_file().read_bytes())
+    # Among the weights: the description is before them, the list of what is in the file after them.
+    middle = len(whole) // 2
+    whole[middle : middle + 100] = bytes(100)
+    (tmp_path / "broken.npz").write_bytes(whole)
+    recogniser = open_recogniser(tmp_path / "broken.npz")
+    linker = Linker()
+    reader = ReportReader(extractor=EntityExtractor(linker=linker, recognition=Recognition(recogniser, [], linker)))
+    assert reader.read("FINDINGS: Small left pleural effusion.", report_id="r").entities
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"broken\.npz: is not a whole recogniser"):
+            reader.read("FINDINGS: No hepatic encephalopathy.", report_id="r")
+    with pytest.raises(ModelError, match=r"broken\.npz: is not a whole recogniser"):
+        recogniser.load()
+
+
+def test_threads_may_ask_it_first(linker: Linker) -> None:
+    recogniser = open_recogniser(shipped_file())
+    reader = ReportReader(extractor=EntityExtractor(linker=linker, recognition=Recognition(recogniser, [], linker)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: recognised(reader, REPORT), range(8)))
+    assert found[0]
+    assert all(each == found[0] for each in found)
 
 
 def test_a_model_of_another_size_is_refused(own: Recogniser, tmp_path: Path) -> None:
