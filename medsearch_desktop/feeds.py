@@ -93,7 +93,7 @@ def _found(data: bytes | None, file: SourceFile, limits: Limits) -> Iterator[Fou
 def _parquet(file: SourceFile, limits: Limits) -> Iterator[Found]:
     if is_member(file.path):
         raise ReportError("a Parquet table in an archive is not read", item=file.path, remedy="Unpack the archive")
-    # The database takes as long to import as all reports of a small file to read.
+    # Tables of this one format need the database, which takes longer to import than most files of reports to read.
     from medsearch_desktop.store.database import Parquet
 
     table = Parquet(file.path)

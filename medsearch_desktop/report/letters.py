@@ -30,7 +30,7 @@ class NameIndex:
                 self._owners.append((term, name))
         grams = [_grams(text) for text in texts]
         self._numbers = {gram: number for number, gram in enumerate(dict.fromkeys(chain.from_iterable(grams)))}
-        rows = np.repeat(np.arange(len(texts)), [len(own) for own in grams])
+        rows = np.repeat(np.arange(len(texts), dtype=np.int64), [len(own) for own in grams])
         numbers = np.fromiter(map(self._numbers.__getitem__, chain.from_iterable(grams)), np.int64, len(rows))
         # Each gram of a name once, by name and then where it first stands: in this order its length is summed.
         _, first, counts = np.unique(rows * len(self._numbers) + numbers, return_index=True, return_counts=True)
