@@ -72,6 +72,16 @@ class Layout:
     def size(self) -> str:
         return f"{self.rows} x {self.columns} x {self.samples}"
 
+    def coded(self, precision: int) -> Layout:
+        """Return how samples lie that a codec of `precision` bits gives back.
+
+        Many writers code whole containers, overlays above or below the samples included, and 12 signed bits
+        in 16 without their sign: then the header says which bits count.
+        """
+        if precision >= self.stored + self.shift:
+            return replace(self, planar=False)
+        return replace(self, stored=min(self.stored, precision), shift=0, planar=False)
+
     def arranged(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return a frame's samples as (H, W) or (H, W, samples)."""
         if self.samples == 1:
@@ -170,7 +180,7 @@ def _jpeg_2000(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     raw = decode_pixel_data(data, version=2)
     size = 1 if precision <= 8 else 2 if precision <= 16 else 4
     photometric = "RGB" if layout.photometric in ("YBR_ICT", "YBR_RCT") else layout.photometric
-    found = replace(layout, stored=precision, shift=0, planar=False, photometric=photometric)
+    found = replace(layout.coded(precision), photometric=photometric)
     return np.frombuffer(raw, f"=u{size}"), found
 
 
@@ -187,8 +197,7 @@ def _j2k_size(data: bytes) -> tuple[int, int, int, int]:
 def _jpeg_xl(data: bytes, layout: Layout, *, recompressed: bool) -> tuple[NDArray[Any], Layout]:
     stream = JpegXlStream.read(data)
     _agree(layout, "JPEG XL", stream.rows, stream.columns, stream.samples)
-    # Bits above those stored may hold an overlay, as in native data.
-    found = replace(layout, stored=min(layout.stored, stream.precision), shift=0, planar=False)
+    found = layout.coded(stream.precision)
     if stream.samples == 3 and (stream.is_converted or recompressed or layout.photometric == "XYB"):
         found = replace(found, photometric="RGB")
     if not is_installed("imagecodecs"):
@@ -200,7 +209,7 @@ def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     stream = _JpegStream.read(data)
     _agree(layout, "JPEG", stream.rows, stream.columns, stream.samples)
     _ended(data, stream.position)
-    found = replace(layout, stored=stream.precision, shift=0, planar=False)
+    found = layout.coded(stream.precision)
     if stream.frame_type == 0xF7:
         from jpeg_ls import decode_pixel_data  # type: ignore[import-untyped]
 
@@ -216,8 +225,6 @@ def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
         raw = picture.tobytes()
     else:
         raw = _gdcm(_plain_jpeg(data, stream), layout, stream.precision)
-        # Bits above those stored may hold an overlay, as in native data.
-        found = replace(found, stored=min(layout.stored, stream.precision))
     return np.frombuffer(raw, "=u1" if stream.precision <= 8 else "=u2"), found
 
 
