@@ -28,18 +28,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pydicom.charset import CODES_TO_ENCODINGS, decode_bytes, default_encoding, python_encoding
+from pydicom.charset import default_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator, read_sequence_item
 from pydicom.tag import BaseTag
-from pydicom.valuerep import TEXT_VR_DELIMS
 
 from medsearch_desktop.errors import (
     DecodeError,
     NotAnImageError,
     TruncatedFileError,
 )
+from medsearch_desktop.image.charset import decoded_text
 
 # Set once, on import: pydicom's warnings say what the fallbacks here deal with, decoding runs in
 # threads, where they cannot be silenced for a moment, and a log must not quote what a header says.
@@ -319,7 +319,7 @@ class Header:
 
     def text(self, tag: int) -> str:
         value = self.value(tag)
-        return _text(value, self.value(_CHARACTER_SET) or self.character_set) if value else ""
+        return decoded_text(value, self.value(_CHARACTER_SET) or self.character_set) if value else ""
 
     def first(self, tag: int) -> str:
         return self.text(tag).split("\\", 1)[0].strip()
@@ -330,8 +330,9 @@ class Header:
 
     def integer(self, tag: int) -> int | None:
         """Return an IS value that fits into 32 bits."""
-        match = re.fullmatch(r"[+-]?\d{1,10}", self.first(tag))
-        number = int(match[0]) if match else None
+        # Some writers print whole numbers as they print all others.
+        match = re.fullmatch(r"([+-]?\d{1,10})(?:\.0*)?", self.first(tag))
+        number = int(match[1]) if match else None
         return number if number is not None and -(2**31) <= number < 2**31 else None
 
     def decimal(self, tag: int) -> float | None:
@@ -431,7 +432,7 @@ def _file_meta(file: Source, start: int) -> tuple[dict[int, str], int]:
     if file.head[start : start + 2] == b"\x02\x00":
         for tag, element in _elements(file, start, False, "<", group=0x0002):
             position = element.value_tell + element.length
-            meta[tag] = _text(element.value or b"", b"")
+            meta[tag] = decoded_text(element.value or b"", b"")
     return meta, position
 
 
@@ -466,28 +467,3 @@ def derive_uid(*parts: str) -> str:
     """Return a UID under 2.25 (PS3.5 B.2) that is the same whenever the parts are."""
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
-
-
-def _text(value: bytes, character_set: bytes) -> str:
-    if value.isascii() and b"\x1b" not in value:
-        return value.decode("ascii").strip("\0 \t\r\n")
-    terms = character_set.decode("ascii", "ignore").split("\\")
-    encodings = [python_encoding.get(term.strip("\0 "), default_encoding) for term in terms]
-    if b"\x1b" in value:
-        # Any known escape sequence tells its character set, declared or not. That of GB 2312 is left in.
-        known = [encodings[0], *CODES_TO_ENCODINGS.values()]
-        text = decode_bytes(value, known, TEXT_VR_DELIMS).replace("\x1b$)A", "")
-    else:
-        # UTF-8 behind a missing or wrong declaration is common and is never anything else by chance.
-        declared = (encoding for encoding in encodings if encoding != default_encoding)
-        text = _decoded(value, (*declared, "utf_8", "latin_1"))
-    return "".join(c for c in text if c.isprintable()).strip()
-
-
-def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
-    for encoding in encodings:
-        try:
-            return value.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return value.decode("latin_1")

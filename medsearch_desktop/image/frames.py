@@ -276,7 +276,12 @@ def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
         slope=slope,
         intercept=intercept,
         modality_lut=modality,
-        voi_lut=_table(header.item(0x00283010), *_TABLE, signed=signed, highest=highest * abs(slope) + intercept),
+        voi_lut=_table(
+            values.item(0x00283010) or header.item(0x00283010),
+            *_TABLE,
+            signed=signed,
+            highest=highest * abs(slope) + intercept,
+        ),
         window=window if window and window.usable else preset_window(header, transform),
         padding=(min(padding + limit), max(padding + limit)) if padding else None,
         inverse=header.first(0x20500020).upper() == "INVERSE",
