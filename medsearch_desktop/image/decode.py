@@ -30,7 +30,7 @@ from medsearch_desktop.image.dataset import Header, derive_uid, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
 from medsearch_desktop.image.keyslices import MOST_PLACED_FRAMES, select_frames
 from medsearch_desktop.image.keyslices import key_slices as spread_evenly
-from medsearch_desktop.image.kinds import Role, kind_of
+from medsearch_desktop.image.kinds import Role, is_listed, kind_of
 from medsearch_desktop.image.places import place_of
 from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
@@ -39,6 +39,7 @@ from medsearch_desktop.records import Image
 
 __all__ = ["Decoded", "decode", "frames_of", "read_tags", "select_frames"]
 
+_SOP_CLASS, _ROWS = 0x00080016, 0x00280010
 _MAX_INFLATED_HEADER = 1 << 24
 # Inflating further than a header usually goes would take most of the time that tags take.
 _USUAL_INFLATED_HEADER = 1 << 18
@@ -86,10 +87,14 @@ def decode(
             image, display = decode_raster(file, sha256, study_hint, max_pixels)
             return Decoded((image,), (display,))
         header = Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
-        kind = kind_of(header.uid(0x00080016), header.first(0x00080060).upper())
+        kind = kind_of(header.uid(_SOP_CLASS), header.first(0x00080060).upper())
         if key_slices and kind.role is Role.RECORD:
             raise NotAPictureError(f"it is not an image ({kind.name})", item=name, remedy="Its header is indexed")
         if header.pixels is None:
+            uid = header.uid(_SOP_CLASS)
+            if key_slices and uid and not is_listed(uid) and not header.word(_ROWS, 0):
+                # Raw data, protocols and states of makers lie by the thousand among their images.
+                raise NotAPictureError("it is not an image (another class)", item=name, remedy="Its header is indexed")
             raise NoPixelsError("the DICOM file holds no pixel data", item=name, remedy="Visual search leaves it out")
         drawn = not key_slices or kind.role is not Role.SLICE
         return _decode_dicom(header, sha256, max_frames if drawn else key_slices, max_pixels, frames, drawn=drawn)

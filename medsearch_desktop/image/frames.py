@@ -37,6 +37,7 @@ from medsearch_desktop.image.video import MOST_BYTES, VIDEO, first_pixels, is_re
 from medsearch_desktop.image.windows import preset_window
 
 _TABLE = (0x00283002, 0x00283006)
+_GE_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"
 _ANGIOGRAPHY = "1.2.840.10008.5.1.4.1.1.12."
 
 
@@ -78,10 +79,13 @@ class Frames:
         self.file, self.syntax = header.file, header.transfer_syntax
         self.available = min(self.element.stop, self.file.size) - self.element.start
         whole = layout.count * layout.allocated // 8 * number_of_frames
-        # Archives that decompress on export sometimes leave the old transfer syntax in place.
+        # Archives that decompress on export sometimes leave the old transfer syntax in place, and private ones are not
+        # always compressed.
         self.native = not self.element.undefined and (
-            self.syntax in NATIVE or (self.syntax in CODED and whole <= self.available <= whole + 1)
+            self.syntax in NATIVE or (self.syntax not in VIDEO and whole <= self.available <= whole + 1)
         )
+        # Old GE archives turn the pixels around, and nothing else.
+        self.order = ">" if self.syntax == _GE_BIG_ENDIAN_PIXELS else header.order
         self.subsampled = layout.photometric == "YBR_FULL_422" and self.available < whole
         self.cut = self.is_video = False
         self.by_frame: list[list[tuple[int, int]]] = []
@@ -141,7 +145,7 @@ class Frames:
         return bits, first, last
 
     def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
-        layout, order = self.layout, self.header.order
+        layout, order = self.layout, self.order
         bits, first, last = self._extent(frame)
         swapped = order == ">" and layout.allocated == 8 and self.element.vr == "OW"
         if swapped:

@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from decoding_made import WINDOW, compress, dataset, grey, run, shown, tags, written
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 from volumes_made import enhanced_dataset
@@ -21,6 +23,7 @@ from medsearch_desktop.image.dataset import Header, opened
 from medsearch_desktop.image.frames import layout_of, rendering_of
 from medsearch_desktop.image.places import place_of, spacing_of
 from medsearch_desktop.image.preprocess import Window
+from medsearch_desktop.library import open_library
 
 TWELVE = {"BitsStored": 12, "HighBit": 11}
 XA = "1.2.840.10008.5.1.4.1.1.12.1"
@@ -94,6 +97,68 @@ def test_jpeg_ls_of_dcmtk_shows_what_dcmtk_shows(tmp_path: Path) -> None:
     seen = np.frombuffer((tmp_path / "seen.pgm").read_bytes()[-masked.size :], "u1").reshape(masked.shape)
     ours = shown((tmp_path / "packed.dcm").read_bytes())
     assert np.abs(ours.astype(int) - seen).max() <= 1
+
+
+def segment(plane: bytes) -> bytes:
+    """Literal runs alone (PS3.5 G.3.1)."""
+    runs = [plane[start : start + 128] for start in range(0, len(plane), 128)]
+    return b"".join(bytes((len(run) - 1,)) + run for run in runs)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_segments_of_rle_that_hold_more_than_the_picture(samples: int, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = grey() if samples == 1 else (grey(top=255).astype("u1")[..., None] * np.ones(3, "u1"))
+    planes = [(pixels >> 8).astype("u1"), pixels.astype("u1")] if samples == 1 else list(pixels.transpose(2, 0, 1))
+    segments = [segment(plane.tobytes() + b"\x07\x07") for plane in planes]
+    offsets = [64 + sum(map(len, segments[:number])) for number in range(len(segments))]
+    # Offsets that are not used should be 0, and are not always.
+    for unused in (0, 9):
+        table = [len(segments), *offsets, *[unused] * (15 - len(segments))]
+        ds = dataset(pixels, **WINDOW)
+        ds.PixelData = encapsulate([struct.pack("<16I", *table) + b"".join(segments)])
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = RLELossless
+        with warnings.catch_warnings():
+            # As in the running program, where the decoder's own filter stands in front.
+            warnings.filterwarnings("ignore", module=r"pydicom\.")
+            assert np.array_equal(shown(written(ds)), shown(written(dataset(pixels, **WINDOW))))
+    damaged = ds.PixelData[:60] + b"\xff" * 8 + ds.PixelData[68:]
+    ds.PixelData = damaged[:-200] + bytes(200)
+    assert "RLE frame is not decodable" in run(written(ds)).images[0].pixel_error
+    # The codec, which is Rust, tells of its panic there.
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize(("syntax", "order"), [("1.2.840.113619.5.2", ">"), ("1.2.826.0.1.3680043.2.494.1.1", "<")])
+def test_private_transfer_syntaxes_that_compress_nothing(syntax: str, order: str) -> None:
+    plain = dataset(grey(), syntax=ImplicitVRLittleEndian, **WINDOW)
+    ds = dataset(grey(), syntax=ImplicitVRLittleEndian, **WINDOW)
+    ds.PixelData = grey().astype(f"{order}u2").tobytes()
+    number, data = str(ImplicitVRLittleEndian).encode() + b"\0", written(ds)
+    private = syntax.encode() + b"\0" * (len(syntax) % 2)
+    old, new = (struct.pack("<HH2sH", 2, 16, b"UI", len(uid)) + uid for uid in (number, private))
+    assert old in data
+    assert np.array_equal(shown(data.replace(old, new)), shown(written(plain)))
+
+
+def test_raw_data_of_makers_is_no_failure(tmp_path: Path) -> None:
+    ds = dataset(grey(), SOPClassUID="1.3.12.2.1107.5.9.1", Modality="MR", PatientID="P1")
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "picture.dcm").write_bytes(written(ds))
+    ds.SOPInstanceUID = "1.2.3.5"
+    del ds.PixelData
+    (folder / "lost.dcm").write_bytes(written(ds))
+    ds.SOPInstanceUID = "1.2.3.6"
+    del ds.Rows
+    (folder / "raw.dcm").write_bytes(written(ds))
+    with open_library(tmp_path / "library", create=True) as library:
+        summary = library.ingest([folder])
+        assert [failure.path.rpartition("/")[2] for failure in summary.failures] == ["lost.dcm"]
+        assert summary.indexed == 2
+        assert library.search("patient:P1").total == 1
+        assert library.ingest([folder]).unchanged == 3
 
 
 def table(first: int, vr: str, *, count: int = 4096, bits: int = 12) -> Sequence:
