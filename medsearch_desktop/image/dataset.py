@@ -159,10 +159,14 @@ def _elements(
         if number in _PIXEL_TAGS or length == _UNDEFINED:
             ended = number in _PIXEL_TAGS
         elif value + length > file.size:
-            left = max(0, file.size - value)
-            raise file.truncated(
-                f"element ({number >> 16:04X},{number & 0xFFFF:04X}) claims {length} bytes where {left} are left"
-            )
+            head = value - (12 if vr and vr.encode() in _LONG_VRS else 8)
+            short = None if implicit else _short_length(file, head, number, order)
+            if short is None:
+                left = max(0, file.size - value)
+                raise file.truncated(
+                    f"element ({number >> 16:04X},{number & 0xFFFF:04X}) claims {length} bytes where {left} are left"
+                )
+            value, length, vr = head + 8, short, "UN"
         # The character set would be converted on the spot, and an unknown one would warn.
         elif number != _CHARACTER_SET:
             return False
@@ -202,6 +206,20 @@ def _elements(
             raise file.truncated(f"the element at byte {position} is cut short")
     if not ended and position < file.size and file.read(position, file.size).strip(b"\0"):
         raise file.truncated(f"the element at byte {position} is cut short")
+
+
+def _short_length(file: Source, head: int, number: int, order: str) -> int | None:
+    """Return the length in two bytes of the element at `head`, None where what would follow is no next element.
+
+    Old writers give them to UN, and to the VRs that they do not know and write as "??" or blanks.
+    """
+    buffer, base = file.window(head)
+    (length,) = struct.unpack_from(f"{order}H", buffer, head - base + 6)
+    end = head + 8 + length
+    if not length or end + 8 > file.size:
+        return None
+    group, element = struct.unpack(f"{order}HH", file.read(end, end + 4))
+    return length if number < group << 16 | element <= PIXELS else None
 
 
 def _end_of_items(file: Source, start: int, implicit: bool, order: str, *, in_sequence: bool = True) -> int:

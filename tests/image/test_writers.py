@@ -16,9 +16,17 @@ from decoding_made import WINDOW, compress, dataset, grey, run, shown, tags, wri
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 from volumes_made import enhanced_dataset
 
+from medsearch_desktop.errors import TruncatedFileError
 from medsearch_desktop.image.dataset import Header, opened
 from medsearch_desktop.image.frames import layout_of, rendering_of
 from medsearch_desktop.image.places import place_of, spacing_of
@@ -354,3 +362,17 @@ def test_character_sets_as_they_are_named_and_as_they_are(declared: str, coding:
     name = declared.encode() + b" " * (len(declared) % 2)
     data = data.replace(old, struct.pack("<HH2sH", 8, 5, b"CS", len(name)) + name)
     assert tags(data.replace(b"?" * len(value), value)).study_description == text
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("vr", [b"UN", b"OB", b"??", b"  ", b"\0\0"])
+def test_lengths_of_two_bytes_where_four_are_due(vr: bytes, order: str) -> None:
+    syntax = ExplicitVRLittleEndian if order == "<" else ExplicitVRBigEndian
+    ds = dataset(grey(), syntax=syntax, **WINDOW)
+    plain = written(ds)
+    at = plain.index(struct.pack(f"{order}HH2s", 0x28, 2, b"US"))
+    odd = struct.pack(f"{order}HH2sH", 0x27, 0x1010, vr, 6) + b"Thorax"
+    assert np.array_equal(shown(plain[:at] + odd + plain[at:]), shown(plain))
+    # The same in a file that ends behind it is a cut one.
+    with pytest.raises(TruncatedFileError, match="claims|cut short"):
+        run(plain[:at] + odd + plain[at : at + 4])
