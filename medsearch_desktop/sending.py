@@ -257,7 +257,7 @@ def _sent(association: Any, item: _Item) -> Sent:
             status = association.send_c_store(what).get("Status")
     except DecodeError as error:
         return Sent(item.name, ok=False, note=f"cannot be unpacked: {error.message}")
-    except (OSError, ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError, KeyError):
+    except (OSError, ValueError, RuntimeError, AttributeError, TypeError, KeyError, MemoryError):
         # Their words may hold what the file holds.
         ended = not association.is_established
         return Sent(item.name, ok=False, note="the station ended the association" if ended else "cannot be unpacked")

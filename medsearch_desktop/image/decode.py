@@ -194,7 +194,7 @@ def _age(text: str, born: date | None, studied: date | None) -> float | None:
     match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text)
     years = int(match[1]) * _YEARS[match[2] or "Y"] if match else None
     # 000Y and 999Y stand for an unknown age at some consoles; the day of birth tells whether it is one.
-    if (years is None or years >= _OLDEST or text == "000Y") and born and studied and born <= studied:
+    if (years is None or years >= _OLDEST or text.lstrip("0") == "Y") and born and studied and born <= studied:
         birthdays = studied.year - born.year - ((studied.month, studied.day) < (born.month, born.day))
         years = birthdays if birthdays >= 2 else (studied - born).days / 365.25
     return round(years, 3) if years is not None and years < _OLDEST else None

@@ -320,10 +320,17 @@ def _table(item: Header | None, described: int, held: int, *, signed: bool, high
     if len(data) >= 2 * count:
         values = np.frombuffer(data, f"{item.order}u2", count).astype(np.uint16)
     elif len(data) >= count:
-        values = np.frombuffer(data, "u1", count).astype(np.uint16)
+        values = np.frombuffer(_bytes_of(item, held, data), "u1", count).astype(np.uint16)
     else:
         return None
     return LookupTable(first, values, bits)
+
+
+def _bytes_of(item: Header, tag: int, data: bytes) -> bytes:
+    """Return bytes that lie two in a word in their order: in big-endian words the second comes first."""
+    if item.order == "<" or item.vr(tag) == "OB" or len(data) % 2:
+        return data
+    return np.frombuffer(data, "u2").byteswap().tobytes()
 
 
 def _palette(header: Header, layout: Layout) -> tuple[LookupTable, LookupTable, LookupTable]:
@@ -334,6 +341,7 @@ def _palette(header: Header, layout: Layout) -> tuple[LookupTable, LookupTable, 
         descriptor = header.words(described)
         if table is None and len(descriptor) == 3 and (segments := header.value(segmented)):
             form = "u1" if descriptor[2] <= 8 else f"{header.order}u2"
+            segments = _bytes_of(header, segmented, segments) if form == "u1" else segments
             width = np.dtype(form).itemsize
             numbers = np.frombuffer(segments[: len(segments) // width * width], form).tolist()
             values = _unfolded(numbers, width, descriptor[0] or 1 << 16)

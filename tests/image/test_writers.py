@@ -225,6 +225,25 @@ def test_a_palette_of_twelve_bits_is_not_dark() -> None:
     assert np.array_equal(seen[2], seen[0])
 
 
+@pytest.mark.parametrize("kind", ["Data", "segmented"])
+def test_entries_of_eight_bits_in_big_endian_words(kind: str) -> None:
+    pixels, seen = np.arange(256, dtype="u1").reshape(16, 16), []
+    for syntax in (ExplicitVRLittleEndian, ExplicitVRBigEndian):
+        values: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+        for name, first in (("Red", 0), ("Green", 50), ("Blue", 100)):
+            entries = bytes((first + i) % 256 for i in range(256))
+            # A discrete segment for each half (PS3.3 C.7.9.2).
+            halves = bytes((0, 128)) + entries[:128] + bytes((0, 128)) + entries[128:]
+            data = np.frombuffer(entries if kind == "Data" else halves, "u2")
+            values[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+            prefix = "" if kind == "Data" else "Segmented"
+            keyword = f"{prefix}{name}PaletteColorLookupTableData"
+            values[keyword] = (data if syntax == ExplicitVRLittleEndian else data.byteswap()).tobytes()
+        seen.append(shown(written(dataset(pixels, syntax=syntax, **values))))
+    assert np.array_equal(seen[0][..., 0], pixels)
+    assert np.array_equal(*seen)
+
+
 def header_of(data: bytes) -> Header:
     with opened(io.BytesIO(data), "f") as file:
         return Header.read(file, inflate_limit=1 << 20)
@@ -326,8 +345,8 @@ def test_words_in_place_of_letters() -> None:
 
 @pytest.mark.parametrize(
     ("age", "born", "years"),
-    [("000Y", "19600101", 60), ("999Y", "19600101", 60), ("000Y", "20200101", 0.082), ("000Y", "", 0),
-     ("999Y", "", None), ("000D", "19600101", 0), ("045Y", "19600101", 45)],
+    [("000Y", "19600101", 60), ("0Y", "19600101", 60), ("999Y", "19600101", 60), ("000Y", "20200101", 0.082),
+     ("000Y", "", 0), ("999Y", "", None), ("000D", "19600101", 0), ("045Y", "19600101", 45)],
 )  # fmt: skip
 def test_an_age_that_stands_for_none_is_worked_out(age: str, born: str, years: float | None) -> None:
     ds = dataset(grey(), PatientAge=age, PatientBirthDate=born, StudyDate="20200131")
@@ -374,5 +393,5 @@ def test_lengths_of_two_bytes_where_four_are_due(vr: bytes, order: str) -> None:
     odd = struct.pack(f"{order}HH2sH", 0x27, 0x1010, vr, 6) + b"Thorax"
     assert np.array_equal(shown(plain[:at] + odd + plain[at:]), shown(plain))
     # The same in a file that ends behind it is a cut one.
-    with pytest.raises(TruncatedFileError, match="claims|cut short"):
+    with pytest.raises(TruncatedFileError, match=r"claims|cut short"):
         run(plain[:at] + odd + plain[at : at + 4])
