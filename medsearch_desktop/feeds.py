@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from medsearch_desktop.config import Config
 from medsearch_desktop.errors import ReportError
 from medsearch_desktop.records import FileKind, SourceFile
-from medsearch_desktop.report.dicom import may_hold_report
 from medsearch_desktop.report.documents import Found, Limits, is_document, read_dicom_report, read_documents
 from medsearch_desktop.report.rows import find_columns, no_columns, read_rows
+from medsearch_desktop.report.sop_classes import may_hold_report
 from medsearch_desktop.source.opening import is_member, open_regular
 from medsearch_desktop.source.sniff import is_beside_reports, sniff_bytes, unreadable
 from medsearch_desktop.statements import Written
-from medsearch_desktop.store.database import Parquet
 
 __all__ = ["Reading", "is_feed", "kind_of", "limits_of", "may_hold_report", "read_reports"]
 
@@ -94,6 +93,9 @@ def _found(data: bytes | None, file: SourceFile, limits: Limits) -> Iterator[Fou
 def _parquet(file: SourceFile, limits: Limits) -> Iterator[Found]:
     if is_member(file.path):
         raise ReportError("a Parquet table in an archive is not read", item=file.path, remedy="Unpack the archive")
+    # Tables of this one format need the database, which takes longer to import than most files of reports to read.
+    from medsearch_desktop.store.database import Parquet
+
     table = Parquet(file.path)
     try:
         columns = find_columns(table.columns, columns=limits.columns)

@@ -17,12 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsearch_desktop.errors import ConfigError, StationError
+import numpy as np
+
+from medsearch_desktop.errors import ConfigError, DecodeError, StationError
+from medsearch_desktop.source.certificate import show_certificate, trust_authority
 from medsearch_desktop.source.lenience import unquestioned
 
 DEFAULT_CALLER = "MEDSEARCH"
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+# Of one frame, samples counted; what it takes is bounded by what is there besides.
+_MOST_PIXELS = 1 << 30
+_FLOATS = {0x7FE00008: "OF", 0x7FE00009: "OD"}
+_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 # An association negotiates so many contexts (PS3.8 9.3.2.2, odd numbers up to 255).
 _MOST_CONTEXTS = 128
 _ADDRESS = re.compile(
@@ -99,16 +108,16 @@ def client_tls(*, authority: str = "", certificate: str = "", key: str = "") -> 
     """
     if not (authority or certificate):
         return None
-    try:
-        context = ssl.create_default_context(cafile=authority or None)
-        # Devices are known by their certificate's authority; few are named in it by the address that is dialled.
-        context.check_hostname = False
-        if certificate:
-            context.load_cert_chain(certificate, key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"the certificate cannot be used ({error})", item=certificate or authority, remedy="Give PEM files"
-        ) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Devices are known by their certificate's authority; few are named in it by the address that is dialled.
+    context.check_hostname = False
+    if authority:
+        trust_authority(context, authority)
+    else:
+        context.load_default_certs()
+    if certificate:
+        show_certificate(context, certificate, key)
     return context
 
 
@@ -247,7 +256,9 @@ def _sent(association: Any, item: _Item) -> Sent:
             else:
                 return Sent(item.name, ok=False, note="the station takes no such instances")
             status = association.send_c_store(what).get("Status")
-    except (OSError, ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError, KeyError):
+    except DecodeError as error:
+        return Sent(item.name, ok=False, note=f"cannot be unpacked: {error.message}")
+    except (OSError, ValueError, RuntimeError, AttributeError, TypeError, KeyError, MemoryError):
         # Their words may hold what the file holds.
         ended = not association.is_established
         return Sent(item.name, ok=False, note="the station ended the association" if ended else "cannot be unpacked")
@@ -268,18 +279,36 @@ def _read(item: _Item) -> Any:
 
 
 def _unpacked(item: _Item) -> Any:
-    from pydicom.uid import UID, ExplicitVRLittleEndian
+    from pydicom.dataelem import DataElement
+    from pydicom.uid import ExplicitVRLittleEndian
 
+    from medsearch_desktop.image.unpack import unpack
+
+    pixels = unpack(item.path, max_pixels=_MOST_PIXELS)
     ds = _read(item)
-    if UID(item.syntax).is_compressed and UID(item.syntax) != "1.2.840.10008.1.2.1.99":
+    if item.syntax == _BIG_ENDIAN:
+        # Numbers are turned round as they are encoded anew; of words nobody does that.
+        ds.walk(_turn)
+    if pixels is not None:
         # The same image, and so the same identifier.
-        ds.decompress(generate_instance_uid=False)
-    elif not UID(item.syntax).is_little_endian:
-        # Its numbers are turned round as they are encoded anew; of the pixels' words nobody does that.
-        raise NotImplementedError
+        ds.Rows, ds.Columns, ds.SamplesPerPixel = pixels.rows, pixels.columns, pixels.samples
+        ds.PhotometricInterpretation = pixels.photometric_interpretation
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = pixels.bits_allocated, pixels.bits_stored, pixels.high_bit
+        if pixels.samples > 1:
+            ds.PlanarConfiguration = 0
+        vr = _FLOATS.get(pixels.tag) or ("OB" if pixels.bits_allocated <= 8 else "OW")
+        ds[pixels.tag] = DataElement(pixels.tag, vr, pixels.data)
+        for table in _OFFSET_TABLES:
+            ds.pop(table, None)
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.set_original_encoding(False, True, ds.original_character_set)
     return ds
+
+
+def _turn(_: Any, element: Any) -> None:
+    width = _WORDS.get(element.VR, 1)
+    if width > 1 and isinstance(element.value, bytes) and len(element.value) % width == 0:
+        element.value = np.frombuffer(element.value, f"u{width}").byteswap().tobytes()
 
 
 @contextmanager

@@ -13,20 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, cast
 
 from medsearch_desktop.config import Config
 from medsearch_desktop.conveyor import readable
 from medsearch_desktop.errors import DecodeError, NotFoundError, SourceError
 from medsearch_desktop.feeds import is_feed, read_reports
-from medsearch_desktop.image.decode import decode, frames_of, read_tags
-from medsearch_desktop.image.embed import ImageEncoder
-from medsearch_desktop.image.engines import open_encoder
-from medsearch_desktop.image.models import ModelSpec, find_model
-from medsearch_desktop.image.preprocess import to_tensor
 from medsearch_desktop.records import Image, Report, SourceFile
 from medsearch_desktop.report.entities import EntityExtractor
 from medsearch_desktop.report.linking import Linker
@@ -35,6 +27,14 @@ from medsearch_desktop.report.pipelines import load_pipeline, survey_pipelines
 from medsearch_desktop.report.reader import ReportReader, extract_json
 from medsearch_desktop.report.recognise import Recognition
 from medsearch_desktop.source.sniff import HEAD_BYTES, digest
+
+# What reads images and runs models is imported where it is used: a report waits for none of it.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from medsearch_desktop.image.embed import ImageEncoder
+    from medsearch_desktop.image.models import ModelSpec
 
 Region = tuple[int, int, int, int]
 
@@ -53,6 +53,8 @@ class Workbench:
     @cached_property
     def model(self) -> ModelSpec:
         """The model that the configuration names. Raises ModelMissingError, ModelError."""
+        from medsearch_desktop.image.models import find_model
+
         return find_model(self.config.model)
 
     @property
@@ -62,6 +64,8 @@ class Workbench:
 
     def encoder_of(self, spec: ModelSpec) -> ImageEncoder:
         """Return the embedding model of a registry entry, loaded. Raises ModelMissingError, ModelError."""
+        from medsearch_desktop.image.engines import open_encoder
+
         with self._loading:
             if spec.model_id not in self._encoders:
                 self._encoders[spec.model_id] = open_encoder(spec, self.config)
@@ -78,13 +82,18 @@ class Workbench:
 
         Raises ModelError when one of them cannot be loaded.
         """
-        return self._reader(recognise=self.config.recognisers == "always")
+        recognise = self.config.recognisers == "always"
+        if recognise:
+            # A whole ingest asks it sooner or later: what is wrong with it is told before the first file.
+            load_shipped_recogniser().load()
+        return self._reader(recognise=recognise)
 
     @cached_property
     def extractor(self) -> ReportReader:
         """The language pipeline as `extract` uses it, with recognisers unless the settings say never.
 
-        Raises ModelError when one of them cannot be loaded.
+        The shipped one is loaded when a report first has a word that it is asked about. Raises ModelError when one of
+        the user's cannot be loaded, or the shipped one is missing.
         """
         if self.config.recognisers != "extract":
             return self.reader
@@ -107,6 +116,8 @@ class Workbench:
 
     def tags(self, path: str) -> Image:
         """Return what the header of an image's file says of it. Raises DecodeError; OSError passes through."""
+        from medsearch_desktop.image.decode import read_tags
+
         return read_tags(path, name=path)
 
     def display(self, path: str, *, image_id: str | None = None, data: bytes | None = None) -> NDArray[np.uint8]:
@@ -115,6 +126,8 @@ class Workbench:
         `data` is its content where it is no file; `path` is then its name in messages.
         Raises SourceError, DecodeError.
         """
+        from medsearch_desktop.image.decode import decode, frames_of
+
         sha256 = digest(path) if data is None else hashlib.sha256(data).hexdigest()
         with readable(path, data) as source:
             decoded = decode(
@@ -145,13 +158,17 @@ class Workbench:
         `model` is the configured one where none is given; `data` as for `display`.
         Raises SourceError, DecodeError, ModelError, and MedSearchError for a region outside the image.
         """
+        from medsearch_desktop.image.preprocess import to_tensor
+
         spec = model or self.model
         tensor = to_tensor(self.display(path, image_id=image_id, data=data), spec.preprocessing, roi=roi)
         vectors: NDArray[np.float32] = self.encoder_of(spec).encode(tensor[None])
-        return cast(NDArray[np.float32], vectors[0])
+        return cast("NDArray[np.float32]", vectors[0])
 
     def embed(self, files: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
         """Return one vector a file, shape (n, 1024), of each file's middle frame."""
+        import numpy as np
+
         vectors = [self.vector(os.fspath(file)) for file in files]
         return np.stack(vectors) if vectors else np.empty((0, self.model.dim), np.float32)
 

@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "doctor": {"image", "library", "workbench"},
     "registry": {"image", "report"},
-    "sending": {"source"},
+    "sending": {"image", "source"},
     "outgoing": {"holdings", "sending", "source", "store"},
     "stations": {"sending"},
     "bounded": set(),

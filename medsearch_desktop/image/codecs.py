@@ -35,6 +35,7 @@ JPEG_2000_STARTS = (_SIZ, b"\0\0\0\x0cjP")
 RLE = "1.2.840.10008.1.2.5"
 # Frames as they are, and frames deflated, each in an item of its own.
 FRAMED, DEFLATED_FRAMES = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
+_PANIC = "PanicException"
 # Of these no frame begins with a mark that tells it from a further fragment.
 UNMARKED = frozenset((RLE, FRAMED, DEFLATED_FRAMES))
 # JPEG (retired processes too), JPEG-LS, JPEG 2000, JPEG XL and HTJ2K, each lossless and lossy; which of them a frame
@@ -71,6 +72,16 @@ class Layout:
     @property
     def size(self) -> str:
         return f"{self.rows} x {self.columns} x {self.samples}"
+
+    def coded(self, precision: int) -> Layout:
+        """Return how samples lie that a codec of `precision` bits gives back.
+
+        Many writers code whole containers, overlays above or below the samples included, and 12 signed bits
+        in 16 without their sign: then the header says which bits count.
+        """
+        if precision >= self.stored + self.shift:
+            return replace(self, planar=False)
+        return replace(self, stored=min(self.stored, precision), shift=0, planar=False)
 
     def arranged(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return a frame's samples as (H, W) or (H, W, samples)."""
@@ -136,7 +147,7 @@ def decompress(data: bytes, layout: Layout, syntax: str) -> tuple[NDArray[Any], 
     except BaseException as error:
         # The codecs document no exceptions; whatever one raises concerns this frame alone. A panic of
         # the RLE codec, which is Rust, is not even an Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise
         raise UnsupportedPixelsError(f"the {codec} frame is not decodable ({error})"[:200], remedy=READ) from error
 
@@ -157,8 +168,30 @@ def _inflate(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
 def _rle(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     from rle.utils import decode_pixel_data
 
-    raw = decode_pixel_data(data, version=2, rows=layout.rows, columns=layout.columns, bits_allocated=layout.allocated)
+    size: dict[str, Any] = {"rows": layout.rows, "columns": layout.columns, "bits_allocated": layout.allocated}
+    try:
+        raw: bytes | bytearray = cast(bytearray, decode_pixel_data(data, version=2, **size))
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
+        # Some writers code what fills a segment up as samples, which it does not take; pydicom is slow, and does.
+        raw = _rle_by_pydicom(data, layout, size)
+        if not raw:
+            raise
     return np.frombuffer(raw, f"<u{layout.allocated // 8}"), replace(layout, planar=True)
+
+
+def _rle_by_pydicom(data: bytes, layout: Layout, size: dict[str, Any]) -> bytes:
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import RLELosslessDecoder
+
+    header = {"samples_per_pixel": layout.samples, "number_of_frames": 1, "pixel_keyword": "PixelData", **size}
+    header |= {"photometric_interpretation": "MONOCHROME2" if layout.samples == 1 else "RGB"}
+    header |= {"bits_stored": layout.allocated, "pixel_representation": 0, "planar_configuration": 1}
+    try:
+        return bytes(RLELosslessDecoder.as_buffer(encapsulate([data]), decoding_plugin="pydicom", **header)[0])
+    except Exception:  # noqa: BLE001 - what it documents of its errors is not all; the first one is told
+        return b""
 
 
 def _jpeg_2000(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
@@ -170,7 +203,7 @@ def _jpeg_2000(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     raw = decode_pixel_data(data, version=2)
     size = 1 if precision <= 8 else 2 if precision <= 16 else 4
     photometric = "RGB" if layout.photometric in ("YBR_ICT", "YBR_RCT") else layout.photometric
-    found = replace(layout, stored=precision, shift=0, planar=False, photometric=photometric)
+    found = replace(layout.coded(precision), photometric=photometric)
     return np.frombuffer(raw, f"=u{size}"), found
 
 
@@ -187,8 +220,7 @@ def _j2k_size(data: bytes) -> tuple[int, int, int, int]:
 def _jpeg_xl(data: bytes, layout: Layout, *, recompressed: bool) -> tuple[NDArray[Any], Layout]:
     stream = JpegXlStream.read(data)
     _agree(layout, "JPEG XL", stream.rows, stream.columns, stream.samples)
-    # Bits above those stored may hold an overlay, as in native data.
-    found = replace(layout, stored=min(layout.stored, stream.precision), shift=0, planar=False)
+    found = layout.coded(stream.precision)
     if stream.samples == 3 and (stream.is_converted or recompressed or layout.photometric == "XYB"):
         found = replace(found, photometric="RGB")
     if not is_installed("imagecodecs"):
@@ -200,7 +232,7 @@ def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
     stream = _JpegStream.read(data)
     _agree(layout, "JPEG", stream.rows, stream.columns, stream.samples)
     _ended(data, stream.position)
-    found = replace(layout, stored=stream.precision, shift=0, planar=False)
+    found = layout.coded(stream.precision)
     if stream.frame_type == 0xF7:
         from jpeg_ls import decode_pixel_data  # type: ignore[import-untyped]
 
@@ -216,8 +248,6 @@ def _jpeg(data: bytes, layout: Layout) -> tuple[NDArray[Any], Layout]:
         raw = picture.tobytes()
     else:
         raw = _gdcm(_plain_jpeg(data, stream), layout, stream.precision)
-        # Bits above those stored may hold an overlay, as in native data.
-        found = replace(found, stored=min(layout.stored, stream.precision))
     return np.frombuffer(raw, "=u1" if stream.precision <= 8 else "=u2"), found
 
 

@@ -21,24 +21,25 @@ import re
 import struct
 import warnings
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pydicom.charset import CODES_TO_ENCODINGS, decode_bytes, default_encoding, python_encoding
+from pydicom.charset import default_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator, read_sequence_item
 from pydicom.tag import BaseTag
-from pydicom.valuerep import TEXT_VR_DELIMS
 
 from medsearch_desktop.errors import (
     DecodeError,
     NotAnImageError,
     TruncatedFileError,
 )
+from medsearch_desktop.image.charset import decoded_text
 
 # Set once, on import: pydicom's warnings say what the fallbacks here deal with, decoding runs in
 # threads, where they cannot be silenced for a moment, and a log must not quote what a header says.
@@ -54,9 +55,9 @@ _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 # Headers end long before; a file of empty elements would otherwise keep a core busy for minutes.
 MAX_ELEMENTS = 2_000_000
 _MAX_TOP_ELEMENTS = 100_000
-# Five thousand frames with eight functional groups each come to half of this.
+# Of a sequence, and of what lies in one of its items: an item takes pydicom two thirds of a kilobyte, however empty.
 _MAX_ITEMS = 100_000
-_MAX_VALUE, _MAX_SEQUENCE = 1 << 22, 1 << 24
+_MAX_VALUE, _MAX_ITEM = 1 << 22, 1 << 24
 _ALWAYS_INFLATED, _MOST_INFLATION = 1 << 26, 200
 # Values above this stay in the file until they are asked for.
 _DEFERRED = 1 << 12
@@ -158,10 +159,14 @@ def _elements(
         if number in _PIXEL_TAGS or length == _UNDEFINED:
             ended = number in _PIXEL_TAGS
         elif value + length > file.size:
-            left = max(0, file.size - value)
-            raise file.truncated(
-                f"element ({number >> 16:04X},{number & 0xFFFF:04X}) claims {length} bytes where {left} are left"
-            )
+            head = value - (12 if vr and vr.encode() in _LONG_VRS else 8)
+            short = None if implicit else _short_length(file, head, number, order)
+            if short is None:
+                left = max(0, file.size - value)
+                raise file.truncated(
+                    f"element ({number >> 16:04X},{number & 0xFFFF:04X}) claims {length} bytes where {left} are left"
+                )
+            value, length, vr = head + 8, short, "UN"
         # The character set would be converted on the spot, and an unknown one would warn.
         elif number != _CHARACTER_SET:
             return False
@@ -203,12 +208,26 @@ def _elements(
         raise file.truncated(f"the element at byte {position} is cut short")
 
 
-def _end_of_items(file: Source, start: int, implicit: bool, order: str) -> int:
-    """Return where a sequence of undefined length ends; a list replaces the call stack, whatever the depth."""
+def _short_length(file: Source, head: int, number: int, order: str) -> int | None:
+    """Return the length in two bytes of the element at `head`, None where what would follow is no next element.
+
+    Old writers give them to UN, and to the VRs that they do not know and write as "??" or blanks.
+    """
+    buffer, base = file.window(head)
+    (length,) = struct.unpack_from(f"{order}H", buffer, head - base + 6)
+    end = head + 8 + length
+    if not length or end + 8 > file.size:
+        return None
+    group, element = struct.unpack(f"{order}HH", file.read(end, end + 4))
+    return length if number < group << 16 | element <= PIXELS else None
+
+
+def _end_of_items(file: Source, start: int, implicit: bool, order: str, *, in_sequence: bool = True) -> int:
+    """Return where a sequence, or an item, of undefined length ends; a list replaces the call stack at any depth."""
     heads = struct.Struct(f"{order}HHI"), struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")
     position = start
     # One entry an open sequence or item of undefined length: is it a sequence, are its elements implicit.
-    inside = [(True, implicit)]
+    inside = [(in_sequence, implicit)]
     for _ in range(MAX_ELEMENTS):
         if position + 8 > file.size:
             break
@@ -264,7 +283,7 @@ class Header:
     pixels: PixelElement | None = None
     # That of the data set around an item, which holds unless the item has its own (PS3.5 7.5.3).
     character_set: bytes = b""
-    _sequences: dict[int, list[Dataset | bytes]] = field(default_factory=dict, compare=False)
+    _sequences: dict[int, list[Dataset] | array[int]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, file: Source, *, inflate_limit: int) -> Header:
@@ -318,7 +337,7 @@ class Header:
 
     def text(self, tag: int) -> str:
         value = self.value(tag)
-        return _text(value, self.value(_CHARACTER_SET) or self.character_set) if value else ""
+        return decoded_text(value, self.value(_CHARACTER_SET) or self.character_set) if value else ""
 
     def first(self, tag: int) -> str:
         return self.text(tag).split("\\", 1)[0].strip()
@@ -329,13 +348,15 @@ class Header:
 
     def integer(self, tag: int) -> int | None:
         """Return an IS value that fits into 32 bits."""
-        match = re.fullmatch(r"[+-]?\d{1,10}", self.first(tag))
-        number = int(match[0]) if match else None
+        # Some writers print whole numbers as they print all others.
+        match = re.fullmatch(r"([+-]?\d{1,10})(?:\.0*)?", self.first(tag))
+        number = int(match[1]) if match else None
         return number if number is not None and -(2**31) <= number < 2**31 else None
 
     def decimal(self, tag: int) -> float | None:
         try:
-            number = float(self.first(tag))
+            # Consoles of some countries write a decimal comma.
+            number = float(self.first(tag).replace(",", "."))
         except ValueError:
             return None
         return number if math.isfinite(number) else None
@@ -358,9 +379,10 @@ class Header:
         if tag not in self._sequences:
             self._sequences[tag] = self._items(tag)
         items = self._sequences[tag]
-        item = items[index] if index < len(items) else None
-        if isinstance(item, bytes):
-            item = self._read_item(io.BytesIO(item), tag)
+        if isinstance(items, array):
+            item = self._read_item(tag, *items[2 * index : 2 * index + 2])
+        else:
+            item = items[index] if index < len(items) else None
         if item is None:
             return None
         # As they were read: pydicom would convert those without a value, whatever they claim to be.
@@ -368,34 +390,51 @@ class Header:
         outer = self.value(_CHARACTER_SET) or self.character_set
         return replace(self, elements=elements, pixels=None, character_set=outer, _sequences={})
 
-    def _items(self, tag: int) -> list[Dataset | bytes]:
-        """Return the items of a sequence up to its end or damage; bytes where the length spares reading them yet."""
+    def _items(self, tag: int) -> list[Dataset] | array[int]:
+        """Return the items of a sequence up to its end or damage: where each begins and ends, as they stay unread.
+
+        The functional groups of some thousand frames are tens of megabytes, of which a frame needs its own.
+        """
         element = self.elements.get(tag)
         if isinstance(element, DataElement):
             return list(element.value) if element.VR == "SQ" else []
-        data = self.value(tag, limit=_MAX_SEQUENCE)
-        # An item takes pydicom two thirds of a kilobyte of memory, however empty.
-        if data.count(struct.pack(f"{self.order}HH", ITEM >> 16, ITEM & 0xFFFF)) > _MAX_ITEMS:
-            return []
-        items: list[Dataset | bytes] = []
-        stream = io.BytesIO(data)
-        while (position := stream.tell()) + 8 <= len(data):
-            group, number, length = struct.unpack_from(f"{self.order}HHI", data, position)
+        spans = array("q")
+        if element is None:
+            return spans
+        file, position = self._content(element)
+        stop = min(position + element.length, file.size)
+        while position + 8 <= stop:
+            buffer, base = file.window(position)
+            group, number, length = struct.unpack_from(f"{self.order}HHI", buffer, position - base)
             if group << 16 | number != ITEM:
                 break
-            if length != _UNDEFINED:
-                items.append(data[position : position + 8 + length])
-                stream.seek(position + 8 + length)
-            elif (item := self._read_item(stream, tag)) is not None:
-                items.append(item)
-            else:
-                break
-        return items
+            end = position + 8 + length
+            if length == _UNDEFINED:
+                try:
+                    end = _end_of_items(file, position + 8, element.is_implicit_VR, self.order, in_sequence=False)
+                except TruncatedFileError:
+                    break
+            spans.extend((position, min(end, stop)))
+            if len(spans) > 2 * _MAX_ITEMS:
+                return array("q")
+            position = end
+        return spans
 
-    def _read_item(self, stream: io.BytesIO, tag: int) -> Dataset | None:
-        implicit = cast(RawDataElement, self.elements[tag]).is_implicit_VR
+    def _content(self, element: RawDataElement) -> tuple[Source, int]:
+        """Return what holds the value of a sequence, and where it begins there."""
+        if element.value is None:
+            return self.file, element.value_tell
+        return Source(io.BytesIO(element.value), self.file.name), 0
+
+    def _read_item(self, tag: int, start: int = 0, stop: int = 0) -> Dataset | None:
+        if not 0 < stop - start <= _MAX_ITEM:
+            return None
+        element = cast(RawDataElement, self.elements[tag])
+        data = self._content(element)[0].read(start, stop)
+        if data.count(struct.pack(f"{self.order}HH", ITEM >> 16, ITEM & 0xFFFF)) > _MAX_ITEMS:
+            return None
         try:
-            return read_sequence_item(stream, implicit, self.order == "<", default_encoding)
+            return read_sequence_item(io.BytesIO(data), element.is_implicit_VR, self.order == "<", default_encoding)
         except (OSError, EOFError, ValueError, LookupError, TypeError, struct.error, RecursionError):
             return None
 
@@ -411,7 +450,7 @@ def _file_meta(file: Source, start: int) -> tuple[dict[int, str], int]:
     if file.head[start : start + 2] == b"\x02\x00":
         for tag, element in _elements(file, start, False, "<", group=0x0002):
             position = element.value_tell + element.length
-            meta[tag] = _text(element.value or b"", b"")
+            meta[tag] = decoded_text(element.value or b"", b"")
     return meta, position
 
 
@@ -446,28 +485,3 @@ def derive_uid(*parts: str) -> str:
     """Return a UID under 2.25 (PS3.5 B.2) that is the same whenever the parts are."""
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
-
-
-def _text(value: bytes, character_set: bytes) -> str:
-    if value.isascii() and b"\x1b" not in value:
-        return value.decode("ascii").strip("\0 \t\r\n")
-    terms = character_set.decode("ascii", "ignore").split("\\")
-    encodings = [python_encoding.get(term.strip("\0 "), default_encoding) for term in terms]
-    if b"\x1b" in value:
-        # Any known escape sequence tells its character set, declared or not. That of GB 2312 is left in.
-        known = [encodings[0], *CODES_TO_ENCODINGS.values()]
-        text = decode_bytes(value, known, TEXT_VR_DELIMS).replace("\x1b$)A", "")
-    else:
-        # UTF-8 behind a missing or wrong declaration is common and is never anything else by chance.
-        declared = (encoding for encoding in encodings if encoding != default_encoding)
-        text = _decoded(value, (*declared, "utf_8", "latin_1"))
-    return "".join(c for c in text if c.isprintable()).strip()
-
-
-def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
-    for encoding in encodings:
-        try:
-            return value.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return value.decode("latin_1")

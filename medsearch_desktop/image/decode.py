@@ -25,11 +25,12 @@ from medsearch_desktop.errors import (
     NotAPictureError,
     TruncatedFileError,
 )
+from medsearch_desktop.image.anatomy import body_part_of, side_of, view_of
 from medsearch_desktop.image.dataset import Header, derive_uid, opened
 from medsearch_desktop.image.frames import Frames, layout_of, rendering_of
 from medsearch_desktop.image.keyslices import MOST_PLACED_FRAMES, select_frames
 from medsearch_desktop.image.keyslices import key_slices as spread_evenly
-from medsearch_desktop.image.kinds import Role, kind_of
+from medsearch_desktop.image.kinds import Role, is_listed, kind_of
 from medsearch_desktop.image.places import place_of
 from medsearch_desktop.image.preprocess import Display, to_display
 from medsearch_desktop.image.raster import decode_raster, open_raster, raster_record
@@ -38,6 +39,7 @@ from medsearch_desktop.records import Image
 
 __all__ = ["Decoded", "decode", "frames_of", "read_tags", "select_frames"]
 
+_SOP_CLASS, _ROWS = 0x00080016, 0x00280010
 _MAX_INFLATED_HEADER = 1 << 24
 # Inflating further than a header usually goes would take most of the time that tags take.
 _USUAL_INFLATED_HEADER = 1 << 18
@@ -85,10 +87,14 @@ def decode(
             image, display = decode_raster(file, sha256, study_hint, max_pixels)
             return Decoded((image,), (display,))
         header = Header.read(file, inflate_limit=2 * max_pixels + _MAX_INFLATED_HEADER)
-        kind = kind_of(header.uid(0x00080016), header.first(0x00080060).upper())
+        kind = kind_of(header.uid(_SOP_CLASS), header.first(0x00080060).upper())
         if key_slices and kind.role is Role.RECORD:
             raise NotAPictureError(f"it is not an image ({kind.name})", item=name, remedy="Its header is indexed")
         if header.pixels is None:
+            uid = header.uid(_SOP_CLASS)
+            if key_slices and uid and not is_listed(uid) and not header.word(_ROWS, 0):
+                # Raw data, protocols and states of makers lie by the thousand among their images.
+                raise NotAPictureError("it is not an image (another class)", item=name, remedy="Its header is indexed")
             raise NoPixelsError("the DICOM file holds no pixel data", item=name, remedy="Visual search leaves it out")
         drawn = not key_slices or kind.role is not Role.SLICE
         return _decode_dicom(header, sha256, max_frames if drawn else key_slices, max_pixels, frames, drawn=drawn)
@@ -178,46 +184,20 @@ def _date(text: str) -> date | None:
         return None
 
 
+# Of some consoles, which write words where DICOM has letters.
+_SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
+_OLDEST = 150
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def _age(text: str, born: date | None, studied: date | None) -> float | None:
-    if match := re.fullmatch(r"(\d{1,3})([YMWD]?)", text):
-        years = int(match[1]) * _YEARS[match[2] or "Y"]
-    elif born and studied and born <= studied:
+    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text)
+    years = int(match[1]) * _YEARS[match[2] or "Y"] if match else None
+    # 000Y and 999Y stand for an unknown age at some consoles; the day of birth tells whether it is one.
+    if (years is None or years >= _OLDEST or text.lstrip("0") == "Y") and born and studied and born <= studied:
         birthdays = studied.year - born.year - ((studied.month, studied.day) < (born.month, born.day))
         years = birthdays if birthdays >= 2 else (studied - born).days / 365.25
-    else:
-        return None
-    return round(years, 3) if years < 150 else None
-
-
-# Only projections have a view; a CT scout is "AP" too, and its slices are not.
-_PROJECTIONS = frozenset(("CR", "DX", "DR", "RF", "XA", "MG", "RG", "PX", "IO"))
-_VIEWS = tuple(
-    (re.compile(pattern, re.IGNORECASE), view)
-    for pattern, view in (
-        (r"\bpa\b|postero-?\s?anterior", "PA"),
-        (r"\bap\b|antero-?\s?posterior", "AP"),
-        (r"\bmlo\b|medio-?\s?lateral oblique", "MLO"),
-        (r"\bcc\b|cranio-?\s?caudal", "CC"),
-        (r"\bll\b|\bleft lateral\b", "LL"),
-        (r"\brl\b|\bright lateral\b", "RL"),
-        (r"\blat\b|\blateral\b", "LATERAL"),
-    )
-)
-
-
-def _view(header: Header, modality: str) -> str:
-    stated = header.first(0x00185101).upper()
-    if stated or modality not in _PROJECTIONS:
-        return stated
-    code = header.item(0x00540220)
-    for words in (code.text(0x00080104) if code else "", header.text(0x0008103E), header.text(0x00181400)):
-        for pattern, view in _VIEWS:
-            if pattern.search(words.replace("_", " ")):
-                return view
-    return ""
+    return round(years, 3) if years is not None and years < _OLDEST else None
 
 
 def _record(header: Header, sha256: str) -> Image:
@@ -226,6 +206,7 @@ def _record(header: Header, sha256: str) -> Image:
     frame = frames // 2 if frames > 1 and header.transfer_syntax not in VIDEO else 0
     modality = header.first(0x00080060).upper()
     study_date = _date(header.first(0x00080020))
+    sex = header.first(0x00100040).upper()
     return Image(
         image_id=f"{instance}#{frame + 1}" if frames > 1 else instance,
         sop_instance_uid=instance,
@@ -236,7 +217,7 @@ def _record(header: Header, sha256: str) -> Image:
         sop_class_uid=header.uid(0x00080016),
         transfer_syntax_uid=header.transfer_syntax,
         patient_id=header.text(0x00100020),
-        patient_sex=header.first(0x00100040).upper(),
+        patient_sex=_SEXES.get(sex, sex),
         patient_age=_age(header.first(0x00101010).upper(), _date(header.first(0x00100030)), study_date),
         accession_number=header.text(0x00080050),
         study_id=header.text(0x00200010),
@@ -246,9 +227,9 @@ def _record(header: Header, sha256: str) -> Image:
         series_number=header.integer(0x00200011),
         instance_number=header.integer(0x00200013),
         modality=modality,
-        view_position=_view(header, modality),
-        body_part=header.first(0x00180015).upper(),
-        laterality=(header.first(0x00200062) or header.first(0x00200060)).upper(),
+        view_position=view_of(header, modality),
+        body_part=body_part_of(header),
+        laterality=side_of(header),
         manufacturer=header.text(0x00080070),
         rows=header.word(0x00280010, 0),
         columns=header.word(0x00280011, 0),

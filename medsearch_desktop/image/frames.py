@@ -36,6 +36,10 @@ from medsearch_desktop.image.preprocess import LookupTable, Rendering, Window
 from medsearch_desktop.image.video import MOST_BYTES, VIDEO, first_pixels, is_readable
 from medsearch_desktop.image.windows import preset_window
 
+_TABLE = (0x00283002, 0x00283006)
+_GE_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"
+_ANGIOGRAPHY = "1.2.840.10008.5.1.4.1.1.12."
+
 
 def layout_of(header: Header, max_pixels: int) -> Layout:
     tag = cast(PixelElement, header.pixels).tag
@@ -75,10 +79,13 @@ class Frames:
         self.file, self.syntax = header.file, header.transfer_syntax
         self.available = min(self.element.stop, self.file.size) - self.element.start
         whole = layout.count * layout.allocated // 8 * number_of_frames
-        # Archives that decompress on export sometimes leave the old transfer syntax in place.
+        # Archives that decompress on export sometimes leave the old transfer syntax in place, and private ones are not
+        # always compressed.
         self.native = not self.element.undefined and (
-            self.syntax in NATIVE or (self.syntax in CODED and whole <= self.available <= whole + 1)
+            self.syntax in NATIVE or (self.syntax not in VIDEO and whole <= self.available <= whole + 1)
         )
+        # Old GE archives turn the pixels around, and nothing else.
+        self.order = ">" if self.syntax == _GE_BIG_ENDIAN_PIXELS else header.order
         self.subsampled = layout.photometric == "YBR_FULL_422" and self.available < whole
         self.cut = self.is_video = False
         self.by_frame: list[list[tuple[int, int]]] = []
@@ -104,7 +111,8 @@ class Frames:
         if self.is_video:
             return self._video(frame)
         data = b"".join(self.file.read(start, stop) for start, stop in self._fragments_of(frame))
-        return decompress(data, self.layout, self.syntax)
+        samples, layout = decompress(data, self.layout, self.syntax)
+        return samples, self._settled(samples, layout)
 
     def check(self, frame: int) -> None:
         """Raise what `read` would for a frame that is not there or not whole, without decoding it."""
@@ -137,7 +145,7 @@ class Frames:
         return bits, first, last
 
     def _native(self, frame: int) -> tuple[NDArray[Any], Layout]:
-        layout, order = self.layout, self.header.order
+        layout, order = self.layout, self.order
         bits, first, last = self._extent(frame)
         swapped = order == ">" and layout.allocated == 8 and self.element.vr == "OW"
         if swapped:
@@ -151,9 +159,7 @@ class Frames:
             samples = np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")[bit : bit + bits]
         else:
             samples = np.frombuffer(data, f"{order}{layout.kind}{layout.allocated // 8}")
-            if layout.shift and np.bitwise_or.reduce(samples) & ((1 << layout.shift) - 1):
-                # HighBit promises samples at the top of their containers; these are at the bottom.
-                layout = replace(layout, shift=0)
+            layout = self._settled(samples, layout)
         if self.subsampled:
             if layout.columns % 2 or layout.allocated != 8:
                 raise UnsupportedPixelsError("YBR_FULL_422 needs 8 bits and an even number of columns", remedy=READ)
@@ -161,6 +167,30 @@ class Frames:
             samples = np.stack((first_y, blue, red, second_y, blue, red), axis=1).reshape(-1)
             layout = replace(layout, planar=False)
         return layout.arranged(samples), layout
+
+    def _settled(self, samples: NDArray[Any], layout: Layout) -> Layout:
+        """Return `layout`, or where HighBit promises samples at the top of their containers in vain, at the bottom.
+
+        Bits below those at the top may be an overlay's (PS3.5 8.1.2).
+        """
+        if not layout.shift or samples.dtype.kind not in "ui" or self.has_overlay_in_pixels:
+            return layout
+        unsigned = samples.view(f"{samples.dtype.byteorder}u{samples.dtype.itemsize}")
+        if not int(np.bitwise_or.reduce(unsigned, axis=None)) & ((1 << layout.shift) - 1):
+            return layout
+        if layout.signed:
+            # From the sign on all bits are alike.
+            above = samples.view(f"{samples.dtype.byteorder}i{samples.dtype.itemsize}") >> (layout.stored - 1)
+            at_bottom = int(above.min()) >= -1 and int(above.max()) <= 0
+        else:
+            at_bottom = not int(unsigned.max()) >> layout.stored
+        return replace(layout, shift=0) if at_bottom else layout
+
+    @property
+    def has_overlay_in_pixels(self) -> bool:
+        """Whether an overlay without data of its own is declared: it lies in unused bits (PS3.3 C.9.2, retired)."""
+        groups = range(0x60000000, 0x60200000, 0x20000)
+        return any(g + 0x10 in self.header.elements and g + 0x3000 not in self.header.elements for g in groups)
 
     def _fragments_of(self, frame: int) -> list[tuple[int, int]]:
         if frame < len(self.by_frame):
@@ -234,20 +264,29 @@ def rendering_of(header: Header, layout: Layout, frame: int) -> Rendering:
     limit = header.words(0x00280121, signed=layout.signed)[:1]
     center, width = values.decimal(0x00281050), values.decimal(0x00281051)
     function = values.first(0x00281056).upper() or "LINEAR"
+    window = Window(center, width, function) if center is not None and width is not None else None
+    slope = transform.decimal(0x00281053) or 1.0
+    highest = (1 << (layout.stored - layout.signed)) - 1
+    # That of angiography gives intensities to measure by and is not for display (PS3.3 C.8.7.1.1.2).
+    shown = not header.uid(0x00080016).startswith(_ANGIOGRAPHY)
+    modality = _table(header.item(0x00283000), *_TABLE, signed=layout.signed, highest=highest) if shown else None
     # Rescaling can make values negative, and then the table's first value is signed.
-    voi_signed = layout.signed or intercept < 0
+    signed = modality is None and (layout.signed or intercept < 0)
     return Rendering(
         photometric_interpretation=layout.photometric,
         bits_stored=layout.stored,
         signed=layout.signed,
         shift=layout.shift,
-        slope=transform.decimal(0x00281053) or 1.0,
+        slope=slope,
         intercept=intercept,
-        modality_lut=_table(header.item(0x00283000), 0x00283002, 0x00283006, signed=layout.signed),
-        voi_lut=_table(header.item(0x00283010), 0x00283002, 0x00283006, signed=voi_signed),
-        window=Window(center, width, function)
-        if center is not None and width is not None
-        else preset_window(header, transform),
+        modality_lut=modality,
+        voi_lut=_table(
+            values.item(0x00283010) or header.item(0x00283010),
+            *_TABLE,
+            signed=signed,
+            highest=highest * abs(slope) + intercept,
+        ),
+        window=window if window and window.usable else preset_window(header, transform),
         padding=(min(padding + limit), max(padding + limit)) if padding else None,
         inverse=header.first(0x20500020).upper() == "INVERSE",
         palette=_palette(header, layout) if layout.photometric == "PALETTE COLOR" else None,
@@ -264,33 +303,45 @@ def group_of(groups: Sequence[Header | None], tag: int) -> Header | None:
     return next((item for group in groups if group and (item := group.item(tag))), None)
 
 
-def _table(item: Header | None, described: int, held: int, *, signed: bool) -> LookupTable | None:
-    """Return a usable table of PS3.3 C.11.1.1.1 or None."""
+def _table(item: Header | None, described: int, held: int, *, signed: bool, highest: float) -> LookupTable | None:
+    """Return a usable table of PS3.3 C.11.1.1.1 or None.
+
+    Its values may be negative if `signed`, and reach up to `highest`.
+    """
     descriptor = item.words(described) if item else ()
     if item is None or len(descriptor) != 3:
         return None
     count, first, bits = descriptor[0] or 1 << 16, descriptor[1], min(max(descriptor[2], 1), 16)
     vr = item.vr(described)
-    if first >= 1 << 15 and (vr == "SS" or (signed and vr != "US")):
+    # Many writers say US whatever the values are: a table that begins above all of them begins below 0.
+    if first >= 1 << 15 and (vr == "SS" or (signed and (vr != "US" or first > highest))):
         first -= 1 << 16
     data = item.value(held)
     if len(data) >= 2 * count:
         values = np.frombuffer(data, f"{item.order}u2", count).astype(np.uint16)
     elif len(data) >= count:
-        values = np.frombuffer(data, "u1", count).astype(np.uint16)
+        values = np.frombuffer(_bytes_of(item, held, data), "u1", count).astype(np.uint16)
     else:
         return None
     return LookupTable(first, values, bits)
 
 
+def _bytes_of(item: Header, tag: int, data: bytes) -> bytes:
+    """Return bytes that lie two in a word in their order: in big-endian words the second comes first."""
+    if item.order == "<" or item.vr(tag) == "OB" or len(data) % 2:
+        return data
+    return np.frombuffer(data, "u2").byteswap().tobytes()
+
+
 def _palette(header: Header, layout: Layout) -> tuple[LookupTable, LookupTable, LookupTable]:
-    tables = []
+    tables, highest = [], (1 << (layout.stored - layout.signed)) - 1
     for channel in range(3):
         described, plain, segmented = 0x00281101 + channel, 0x00281201 + channel, 0x00281221 + channel
-        table = _table(header, described, plain, signed=layout.signed)
+        table = _table(header, described, plain, signed=layout.signed, highest=highest)
         descriptor = header.words(described)
         if table is None and len(descriptor) == 3 and (segments := header.value(segmented)):
             form = "u1" if descriptor[2] <= 8 else f"{header.order}u2"
+            segments = _bytes_of(header, segmented, segments) if form == "u1" else segments
             width = np.dtype(form).itemsize
             numbers = np.frombuffer(segments[: len(segments) // width * width], form).tolist()
             values = _unfolded(numbers, width, descriptor[0] or 1 << 16)

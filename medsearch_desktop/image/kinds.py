@@ -98,6 +98,11 @@ def _tables() -> tuple[dict[str, Kind], dict[str, Kind], dict[str, Kind]]:
 _EXACT, _FAMILIES, _MODALITIES = _tables()
 
 
+def is_listed(sop_class_uid: str) -> bool:
+    """Tell whether the table has a row for a SOP class."""
+    return sop_class_uid in _EXACT or sop_class_uid.startswith(tuple(_FAMILIES))
+
+
 def kind_of(sop_class_uid: str, modality: str) -> Kind:
     """Return the row of an instance: by its SOP class, else by its modality, else `OTHER`."""
     if sop_class_uid in _EXACT:

@@ -67,7 +67,7 @@ def _positive(header: Header, tag: int) -> tuple[float, float] | None:
 def _numbers(header: Header, tag: int, count: int) -> tuple[float, ...] | None:
     """Return the `count` finite numbers of a DS value, None where they are not that many."""
     try:
-        numbers = tuple(float(part) for part in header.text(tag).split("\\"))
+        numbers = tuple(float(part) for part in header.text(tag).replace(",", ".").split("\\"))
     except ValueError:
         return None
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None

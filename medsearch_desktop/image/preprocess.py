@@ -356,9 +356,10 @@ def _palette_colour(
     display = np.empty((*pixels.shape, 3), np.uint8)
     # Some writers declare 16 bits and store 8: such a palette would be black.
     deep = any(table.bits > 8 and int(table.values.max()) > 255 for table in palette)
+    unused = max(table.bits for table in palette) - 8 if deep else 0
     for channel, table in enumerate(palette):
         entries = table.values[np.clip(codes - table.first, 0, len(table.values) - 1)]
-        display[..., channel] = _look_up(pixels, (entries >> 8 if deep else entries).astype(np.uint8))
+        display[..., channel] = _look_up(pixels, (entries >> unused).astype(np.uint8))
     return display
 
 

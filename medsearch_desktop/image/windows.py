@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from medsearch_desktop.image.anatomy import body_part_of
 from medsearch_desktop.image.dataset import Header
 from medsearch_desktop.image.kinds import Look, kind_of
 from medsearch_desktop.image.preprocess import Window
@@ -44,7 +45,7 @@ def preset_window(header: Header, transform: Header) -> Window | None:
 
 
 def _by_body_part(header: Header) -> Window:
-    part = header.first(0x00180015).upper()
+    part = body_part_of(header)
     return next((window for words, window in _HOUNSFIELD if words.search(part)), _SOFT_TISSUE)
 
 

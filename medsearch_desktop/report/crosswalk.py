@@ -8,7 +8,7 @@ from functools import cached_property
 from medsearch_desktop.records import Category
 from medsearch_desktop.report.gist import Gist, gist
 from medsearch_desktop.report.lexicon import GAP, Phrase, Term, load_lexicon, phrase_of, plural
-from medsearch_desktop.report.tables import expand, read_table
+from medsearch_desktop.report.tables import collector_held, expand, read_table
 from medsearch_desktop.report.terminology import KnowledgeBase
 
 # A word that more of the names have does not tell them apart.
@@ -35,6 +35,7 @@ class Crosswalk:
                 self.lexicon_names[phrase] = entry.term
 
     @cached_property
+    @collector_held()
     def names(self) -> dict[Phrase, Term]:
         """The terms of all names, by normal words; where both have a name, the lexicon's holds."""
         names: dict[Phrase, Term] = {}
@@ -45,6 +46,7 @@ class Crosswalk:
         return {**names, **self.lexicon_names}
 
     @cached_property
+    @collector_held()
     def by_gist(self) -> dict[str, list[tuple[Gist, str, Term]]]:
         """What each name says, the name and its term, by the key of the gist; places alone are left out."""
         found: dict[str, list[tuple[Gist, str, Term]]] = {}
@@ -77,8 +79,8 @@ class Crosswalk:
         for row in read_table("linking/crosswalk.tsv"):
             patterns = (row["term"], *(part for part in row["variants"].split(";") if part.strip()))
             names = tuple(dict.fromkeys(name for pattern in patterns for name in expand(pattern)))
-            concept = base.concept_of_code(row["icd10cm"])
-            if concept is not None:
-                cui = row["cui"] or concept.cui
-                found.append(Term(row["term"], names, Category.DIAGNOSIS, (), concept.code, concept.title, cui))
+            told = base.names_of_code(row["icd10cm"])
+            if told is not None:
+                code, title, cui = told
+                found.append(Term(row["term"], names, Category.DIAGNOSIS, (), code, title, row["cui"] or cui))
         return tuple(found)

@@ -20,6 +20,7 @@ from pydicom.filereader import read_dataset
 
 from medsearch_desktop.errors import ReportError
 from medsearch_desktop.report.composing import Composer, heading_of
+from medsearch_desktop.report.sop_classes import PDF_CLASS, SR_CLASSES, may_hold_report
 from medsearch_desktop.report.times import iso
 from medsearch_desktop.statements import ReportStatus, Statement, Written
 
@@ -29,11 +30,6 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 Attached = Callable[[bytes, str], str]
 
-SR_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
-PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
-# Structured reports too, but nobody's reading of an image (PS3.4 annex B.5): a log of a procedure, marks of a detection
-# program, a list of references, doses and contrast media planned and given, an implant's plan, how it was acquired.
-_NO_REPORTS = frozenset(f"{SR_CLASSES}{number}" for number in (40, 50, 59, 65, *range(67, 72), *range(73, 77)))
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # Elements of eight bytes take pydicom hundreds of them in memory.
 _MOST_TREE = 1 << 23
@@ -87,11 +83,6 @@ _BROKEN = (
     pydicom.errors.InvalidDicomError,
     pydicom.errors.BytesLengthException,
 )
-
-
-def may_hold_report(sop_class_uid: str) -> bool:
-    """Whether DICOM files of that class hold what somebody read in images."""
-    return sop_class_uid == PDF_CLASS or (sop_class_uid.startswith(SR_CLASSES) and sop_class_uid not in _NO_REPORTS)
 
 
 def read_dicom(data: bytes, *, name: str, max_characters: int, attached: Attached) -> Written | None:

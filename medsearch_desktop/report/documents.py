@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from medsearch_desktop.errors import ReportError
-from medsearch_desktop.report import dicom, fhir, hl7, pdf, refused, rows
+from medsearch_desktop.report import fhir, hl7, pdf, refused, rows
 from medsearch_desktop.report.formats import clean_text, read_text
 from medsearch_desktop.statements import Written
 
@@ -108,6 +108,9 @@ def _read_fhir(data: bytes, name: str, limits: Limits) -> Iterator[Found]:
 
 
 def _read_dicom(data: bytes, name: str, limits: Limits) -> Iterator[Found]:
+    # pydicom takes a fifth of a second to import, which most files of reports do not need.
+    from medsearch_desktop.report import dicom
+
     written = dicom.read_dicom(data, name=name, max_characters=limits.report, attached=_attached(limits))
     if written is None:
         raise ReportError("is DICOM without the text of a report", item=name, remedy="Give a structured report or PDF")

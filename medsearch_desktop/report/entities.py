@@ -1,9 +1,7 @@
 """Text to mentions, each with what is said of it and its code.
 
-The pipeline is a blank spaCy vocabulary with a phrase matcher over the shipped lexicon and explicit
-steps: words, phrases, abbreviations, what recognisers add, sentences, assertions. Words that the lexicon
-does not know are one and the same word to the matcher, so the vocabulary stays as large as it was however
-many reports are read. What recognisers add (`merge` has the rule) is judged beside the lexicon's mentions and
+The pipeline is a list of explicit steps: words, phrases of the shipped lexicon, abbreviations, what recognisers
+add, sentences, assertions. What recognisers add (`merge` has the rule) is judged beside the lexicon's mentions and
 never changes what is said of those.
 """
 
@@ -12,18 +10,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from medsearch_desktop.records import Assertion, Attribute, AttributeKind, Category, Code, Entity, Section
 from medsearch_desktop.report.abbreviations import Abbreviation, find_abbreviations, uses
 from medsearch_desktop.report.assertion import FoundCue, FoundOrgan, Inference, Mention, Sentence, Verdict
 from medsearch_desktop.report.attributes import FoundAttribute, Place, attach
-from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Entry, Term, load_lexicon, phrase_of
+from medsearch_desktop.report.lexicon import FINDINGS, GAP_WIDTH, Term, load_lexicon, phrase_of
 from medsearch_desktop.report.linking import Linker
 from medsearch_desktop.report.merge import Candidate, Source, merge
+from medsearch_desktop.report.phrasebook import Phrasebook
 from medsearch_desktop.report.recognise import Recognised, Recognition, Stretch
 from medsearch_desktop.report.sections import NOT_READ, is_header_line
-from medsearch_desktop.report.spacy_only import import_spacy
 from medsearch_desktop.report.tables import tables_digest
 from medsearch_desktop.report.words import Words, split_words
 
@@ -32,7 +30,6 @@ PIPELINE_VERSION = f"rules-3-{tables_digest()}"
 
 _Span = TypeVar("_Span", Mention, FoundCue, FoundOrgan, FoundAttribute)
 
-_UNKNOWN = "unknown"
 # As far before a mention as adjectives of it are looked for.
 _WORDS_BEFORE = 4
 _PUNCTUATION = frozenset(".,;:()[]!?")
@@ -98,23 +95,10 @@ class EntityExtractor:
     """
 
     def __init__(self, *, linker: Linker | None = None, recognition: Recognition | None = None) -> None:
-        spacy = import_spacy()
-        from spacy.matcher import PhraseMatcher
-        from spacy.tokens import Doc
-
         self.lexicon = load_lexicon()
         self.linker = Linker() if linker is None else linker
         self.recognition = recognition
-        self._vocab = spacy.blank("en").vocab
-        self._doc: Any = Doc
-        self._matcher: Any = PhraseMatcher(self._vocab)
-        self._known: set[str] = {_UNKNOWN}
-        self._entries: dict[int, Entry] = {}
-        for phrase, entry in self.lexicon.entries.items():
-            key = " ".join(phrase)
-            self._matcher.add(key, [Doc(self._vocab, words=list(phrase))])
-            self._entries[self._vocab.strings[key]] = entry
-            self._known.update(phrase)
+        self._phrasebook = Phrasebook(self.lexicon.entries)
         self._gap_stops = _PUNCTUATION | {
             phrase[0]
             for phrase, entry in self.lexicon.entries.items()
@@ -213,14 +197,11 @@ class EntityExtractor:
             yield from self._entities(place, mention, verdicts.get(mention), attributes.get(mention, ()))
 
     def _phrases(self, text: str, words: Words) -> _Phrases:
-        known = self._known
-        doc = self._doc(self._vocab, words=[word if word in known else _UNKNOWN for word in words.normal])
         mentions: list[Mention] = []
         cues: list[FoundCue] = []
         organs: list[FoundOrgan] = []
         attributes: list[FoundAttribute] = []
-        for key, start, end in self._matcher(doc):
-            entry = self._entries[key]
+        for start, end, entry in self._phrasebook.find(words.normal):
             if _crosses(words.breaks, start, end):
                 continue
             if entry.term is not None and (

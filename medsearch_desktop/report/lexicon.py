@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from medsearch_desktop.records import Assertion, AttributeKind, Category, Certainty
-from medsearch_desktop.report.tables import expand, read_table, term_tables
-from medsearch_desktop.report.words import plain_words, split_words
+from medsearch_desktop.report.tables import collector_held, expand, read_table, term_tables
+from medsearch_desktop.report.words import normal_words, plain_words
 
 GAP = "~"
 GAP_WIDTH = 4
@@ -129,6 +129,7 @@ class Lexicon:
 
 
 @lru_cache(maxsize=1)
+@collector_held()
 def load_lexicon() -> Lexicon:
     """Read the tables that ship with the package, once a process."""
     entries: dict[Phrase, Entry] = {}
@@ -247,7 +248,7 @@ def _add_cue(row: dict[str, str], entries: dict[Phrase, Entry], words: dict[str,
             if row["assertion"] == "strong":
                 strong.add(text)
             continue
-        phrase = tuple(split_words(text).normal)
+        phrase = normal_words(text)
         entries.setdefault(phrase, Entry()).cues.append(cue)
 
 
@@ -261,7 +262,7 @@ def _add_attributes(entries: dict[Phrase, Entry]) -> dict[str, frozenset[str]]:
             continue
         attribute = AttributeRow(None if kind == "none" else AttributeKind(kind), row["value"], row["side"])
         for text in texts:
-            rows = entries.setdefault(tuple(split_words(text).normal), Entry()).attributes
+            rows = entries.setdefault(normal_words(text), Entry()).attributes
             if attribute not in rows:
                 rows.append(attribute)
     return {kind: frozenset(words) for kind, words in joints.items()}

@@ -14,9 +14,10 @@ import re
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +90,37 @@ def _ending(word: str) -> str:
 
 
 class Recogniser:
-    """The shipped recogniser, loaded; it may be used from several threads, one of which is served at a time.
+    """The shipped recogniser; it may be used from several threads, one of which is served at a time.
 
     `name` stands in the `rule` of what it finds; `heads` are the words, in small letters, with which mentions end
-    where it learnt, `plain` the other words that it has met there.
+    where it learnt, `plain` the other words that it has met there. `build` makes its pipeline, at `load` or when
+    something is first to be found: most reports hold no word that it is asked about.
     """
 
-    def __init__(self, nlp: Any, *, heads: Iterable[str], plain: Iterable[str], name: str = NAME) -> None:
-        from spacy.tokens import Doc
-
+    def __init__(
+        self, build: Callable[[], Any], *, heads: Iterable[str], plain: Iterable[str], name: str = NAME
+    ) -> None:
         self.name = name
         self.heads: frozenset[str] | None = frozenset(heads)
         self.plain = frozenset(plain)
-        self._nlp, self._doc = nlp, Doc
+        self._build = build
         self._remembered: OrderedDict[tuple[str, ...], tuple[tuple[int, int, str], ...]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @cached_property
+    def _nlp(self) -> Any:
+        return self._build()
+
+    def load(self) -> None:
+        """Make the pipeline now, if it is not there yet. Raises ModelError."""
+        with self._lock:
+            _ = self._nlp
+
     def find(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
-        """Return the mentions of each text, a sentence or so, in its order; offsets are into that text."""
+        """Return the mentions of each text, a sentence or so, in its order; offsets are into that text.
+
+        Raises ModelError when the pipeline cannot be made, which is then tried anew at the next text.
+        """
         cut = [tokens_of(speakable(text)) for text in texts]
         spans = self._spans([words for words, _ in cut])
         return [
@@ -120,9 +134,13 @@ class Recogniser:
             new = list(dict.fromkeys(words for words in sentences if words and words not in known))
             answers = {words: known[words] for words in sentences if words in known}
             if new:
+                # Before anything of spaCy is imported, which its making does in the right way.
+                nlp = self._nlp
+                from spacy.tokens import Doc
+
                 # What the words of reports leave behind in spaCy's vocabulary goes at the end of the zone.
-                with self._nlp.memory_zone():
-                    docs = self._nlp.pipe(self._doc(self._nlp.vocab, words=list(words)) for words in new)
+                with nlp.memory_zone():
+                    docs = nlp.pipe(Doc(nlp.vocab, words=list(words)) for words in new)
                     for words, doc in zip(new, docs, strict=True):
                         answers[words] = tuple((span.start, span.end, span.label_) for span in doc.ents)
             for words, answer in answers.items():
@@ -148,34 +166,56 @@ def shipped_file() -> Path:
 
 @lru_cache(maxsize=1)
 def load_shipped_recogniser() -> Recogniser:
-    """Return the shipped recogniser, loaded once a process (about a second).
+    """Return the shipped recogniser, opened once a process; its pipeline is made when it is first asked.
 
     Raises ModelMissingError, ModelError.
     """
-    return load_recogniser(shipped_file())
+    return open_recogniser(shipped_file())
 
 
 def load_recogniser(path: Path) -> Recogniser:
-    """Return the recogniser in a file that `write_recogniser` wrote.
+    """Return the recogniser in a file that `write_recogniser` wrote, its pipeline made (half a second).
 
     Raises ModelError when it is no such file, or not a whole one.
     """
+    recogniser = open_recogniser(path)
+    recogniser.load()
+    return recogniser
+
+
+def open_recogniser(path: Path) -> Recogniser:
+    """Return the recogniser in a file of which only the description is read yet, in milliseconds.
+
+    Raises ModelError when it is no such file; whether it is a whole one shows when its pipeline is made.
+    """
+    with _archive(path) as archive:
+        told = json.loads(archive[_DESCRIPTION].tobytes())
+        if told["format"] != FORMAT:
+            raise ModelError(f"is not of format {FORMAT}", item=str(path), remedy=_REINSTALL)
+        return Recogniser(partial(_trained, path, told), heads=told["heads"], plain=told["plain"], name=told["name"])
+
+
+def _trained(path: Path, told: Mapping[str, Any]) -> Any:
+    """Return the pipeline that a file holds, which describes itself as `told`."""
+    with _archive(path) as archive:
+        nlp = build_pipeline(told["architecture"], told["labels"])
+        ner = nlp.get_pipe("ner")
+        if list(ner.move_names) != told["moves"]:
+            raise ModelError("numbers its labels otherwise than this spaCy", item=str(path), remedy=_REINSTALL)
+        for key, node, parameter in _parameters(ner.model):
+            weights = archive[key].astype(np.float32)
+            if weights.shape != node.get_param(parameter).shape:
+                raise ValueError(f"{key} has the shape {weights.shape}")
+            node.set_param(parameter, weights)
+        return nlp
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[Any]:
     try:
         # Opened here: numpy leaves a file that is none to the garbage collector.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            told = json.loads(archive[_DESCRIPTION].tobytes())
-            if told["format"] != FORMAT:
-                raise ModelError(f"is not of format {FORMAT}", item=str(path), remedy=_REINSTALL)
-            nlp = build_pipeline(told["architecture"], told["labels"])
-            ner = nlp.get_pipe("ner")
-            if list(ner.move_names) != told["moves"]:
-                raise ModelError("numbers its labels otherwise than this spaCy", item=str(path), remedy=_REINSTALL)
-            for key, node, parameter in _parameters(ner.model):
-                weights = archive[key].astype(np.float32)
-                if weights.shape != node.get_param(parameter).shape:
-                    raise ValueError(f"{key} has the shape {weights.shape}")
-                node.set_param(parameter, weights)
-            return Recogniser(nlp, heads=told["heads"], plain=told["plain"], name=told["name"])
+            yield archive
     except OSError as error:
         raise ModelError(f"cannot be read ({error.strerror or error})", item=str(path), remedy=_REINSTALL) from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

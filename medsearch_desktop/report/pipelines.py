@@ -23,7 +23,6 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +134,8 @@ def survey_pipelines() -> tuple[list[PipelineSpec], list[ModelError]]:
 
 def installed_pipelines() -> tuple[str, ...]:
     """Return the names of the spaCy pipelines that are installed as packages, without importing any."""
+    from importlib import metadata
+
     return tuple(sorted({point.name for point in metadata.entry_points(group="spacy_models")}))
 
 

@@ -13,7 +13,7 @@ from medsearch_desktop.statements import Statement
 
 
 class ReportReader:
-    """Reads report texts; built once (about a second), it may be used from several threads.
+    """Reads report texts; built once (a fifth of a second), it may be used from several threads.
 
     `version` changes whenever the same report could be read otherwise.
     """
@@ -24,9 +24,10 @@ class ReportReader:
         self.version = "+".join((PIPELINE_VERSION, *(recognition.names if recognition else ())))
 
     def read(self, text: str, *, report_id: str, encoding: str = "utf-8") -> Report:
-        """Return the report with its sections and entities filled; never fails, whatever the text holds.
+        """Return the report with its sections and entities filled; no text makes it fail.
 
-        A report in another language than English comes without entities.
+        A report in another language than English comes without entities. Raises ModelError when a recogniser that is
+        loaded when it is first asked cannot be, TerminologyError when the base of concepts cannot.
         """
         sections, language = find_sections(text), language_of(text)
         entities = self._extractor.extract(text, sections) if language == ENGLISH else ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,6 +17,22 @@ _GROUP = re.compile(r"\(([^()]*)\)")
 
 def _folder() -> Traversable:
     return resources.files("medsearch_desktop.report") / "data"
+
+
+@contextmanager
+def collector_held() -> Iterator[None]:
+    """Hold the garbage collector off while large tables are built, which are kept; also a decorator.
+
+    It would go through all that is there again and again and find nothing: a sixth of the time to the first report.
+    Threads may overlap in it; it is on again at the latest when the last of them is through.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def read_table(name: str) -> tuple[dict[str, str], ...]:
@@ -52,9 +71,16 @@ def tables_digest() -> str:
 
 def expand(pattern: str) -> tuple[str, ...]:
     """Return every phrase that a pattern stands for: `(a|b|) c` is `a c`, `b c` and `c`."""
-    match = _GROUP.search(pattern)
-    if match is None:
+    pieces = _GROUP.split(pattern)
+    if len(pieces) == 1:
         return (" ".join(pattern.split()),)
+    if not any("(" in piece or ")" in piece for piece in pieces):
+        # No group stands in another, so that all can be filled in at once. Between the texts stand the groups.
+        choices = [piece.split("|") if odd else (piece,) for piece, odd in zip(pieces, itertools.cycle((False, True)))]
+        filled = ("".join(choice) for choice in itertools.product(*choices))
+        return tuple(dict.fromkeys(" ".join(phrase.split()) for phrase in filled))
+    match = _GROUP.search(pattern)
+    assert match is not None
     before, after = pattern[: match.start()], pattern[match.end() :]
     phrases = itertools.chain.from_iterable(expand(f"{before}{option}{after}") for option in match.group(1).split("|"))
     return tuple(dict.fromkeys(phrases))

@@ -1,7 +1,8 @@
 """The shipped base of concepts: the codes of one ICD-10-CM release, the names of HPO, and how both are looked up.
 
 The file is one line of JSON, which tells what it is, and a compressed body of columns. Nothing but
-names is stored: the index over their letters is made when the base is loaded, in a fraction of a second.
+names is stored: each index over them is made when it is first asked for, as is each column cut into its cells, for
+most reports need little of it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.errors import TerminologyError
 from medsearch_desktop.report.gist import family_of_title, side_of_title
+from medsearch_desktop.report.tables import collector_held
 
 FORMAT = 1
 # What a name is: the title of a code, a term that it includes, what it says of itself at its head, what
@@ -63,18 +66,17 @@ class Name:
 
 
 class KnowledgeBase:
-    """The concepts and names of one file; it may be used from several threads."""
+    """The concepts and names of one file; it may be used from several threads.
 
-    def __init__(self, header: dict[str, Any], columns: dict[str, list[str]]) -> None:
+    `columns` are in UTF-8, a cell a line.
+    """
+
+    def __init__(self, header: dict[str, Any], columns: dict[str, bytes]) -> None:
         self.header = header
         self.release: str = header["release"]
-        self._columns = columns
-        self._owners = [int(owner) for owner in columns["owner"]]
-        self._by_code = {code: row for row, code in reversed(list(enumerate(columns["code"]))) if code}
+        self._columns = _Columns(columns)
         self._implied: dict[str, dict[str, float]] = {}
-        self._keys: dict[str, list[int]] = {}
-        for row, key in enumerate(columns["key"]):
-            self._keys.setdefault(key, []).append(row)
+        self._categories: dict[str, _Category] = {}
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -90,6 +92,14 @@ class KnowledgeBase:
         row = self._row_of_code(code)
         return None if row is None else self._concept(row)
 
+    def names_of_code(self, code: str) -> tuple[str, str, str] | None:
+        """Return the code, title and CUI of the concept of a code, without where it stands among others."""
+        row = self._row_of_code(code)
+        if row is None:
+            return None
+        columns = self._columns
+        return columns["code"][row], columns["title"][row], columns["cui"][row]
+
     def same(self, key: str) -> list[Name]:
         """Return the names whose telling words are exactly those of `key`."""
         return [self._name(row) for row in self._keys.get(key, ())]
@@ -102,13 +112,15 @@ class KnowledgeBase:
         """Return the codes that differ from a concept's in the side alone, itself among them."""
         if not concept.code:
             return [concept]
-        wanted = (concept.code[:3], family_of_title(concept.title), len(concept.code))
-        found = [self._concept(row) for row in self._families.get(wanted, ())]
+        wanted = (family_of_title(concept.title), len(concept.code))
+        found = [self._concept(row) for row in self._category(concept.code).families.get(wanted, ())]
         return found if concept.side else [concept, *found]
 
     def below(self, concept: Concept) -> list[Concept]:
         """Return the codes that are one step finer than a concept's, in the order of the tabular list."""
-        return [self._concept(row) for row in sorted(self._children.get(concept.code, ()))]
+        if not concept.code:
+            return []
+        return [self._concept(row) for row in sorted(self._category(concept.code).children.get(concept.code, ()))]
 
     def weight(self, word: str) -> float:
         """Return how telling a word is: the logarithm of how few names have it; most for one that none has."""
@@ -136,8 +148,9 @@ class KnowledgeBase:
 
     def _concept(self, row: int) -> Concept:
         code, title, cui, seventh = (self._columns[column][row] for column in _CONCEPT_COLUMNS)
-        side = side_of_title(title) if code else ""
-        return Concept(code, title, cui, seventh, side, code in self._children)
+        if not code:
+            return Concept(code, title, cui, seventh)
+        return Concept(code, title, cui, seventh, side_of_title(title), code in self._category(code).children)
 
     def _name(self, row: int) -> Name:
         columns = self._columns
@@ -162,32 +175,54 @@ class KnowledgeBase:
     def _rows_of_word(self, word: str) -> list[int]:
         return [row for row, key in enumerate(self._columns["key"]) if word in key and word in key.split()]
 
-    @cached_property
-    def _children(self) -> dict[str, list[int]]:
-        # The nearest code above is the parent; placeholders between the two are no codes.
-        found: dict[str, list[int]] = {}
-        for code, row in self._by_code.items():
-            parent = next((above for above in reversed(_above(code)) if above in self._by_code), None)
-            if parent is not None:
-                found.setdefault(parent, []).append(row)
+    def _category(self, code: str) -> _Category:
+        """Return how the codes that share their first three characters with `code` belong together."""
+        category = code[:3]
+        found = self._categories.get(category)
+        if found is None:
+            titles, by_code = self._columns["title"], self._by_code
+            found = _Category({}, {})
+            for member in self._members.get(category, ()):
+                row = by_code[member]
+                # The nearest code above is the parent; placeholders between the two are no codes.
+                parent = next((above for above in reversed(_above(member)) if above in by_code), None)
+                if parent is not None:
+                    found.children.setdefault(parent, []).append(row)
+                if side_of_title(titles[row]):
+                    found.families.setdefault((family_of_title(titles[row]), len(member)), []).append(row)
+            self._categories[category] = found
         return found
 
     @cached_property
-    def _families(self) -> dict[tuple[str, str, int], list[int]]:
-        found: dict[tuple[str, str, int], list[int]] = {}
-        for code, row in self._by_code.items():
-            title = self._columns["title"][row]
-            if side_of_title(title):
-                found.setdefault((code[:3], family_of_title(title), len(code)), []).append(row)
+    def _by_code(self) -> dict[str, int]:
+        codes = self._columns["code"]
+        # Of rows with the same code the first one holds.
+        rows = dict(zip(reversed(codes), range(len(codes) - 1, -1, -1), strict=True))
+        rows.pop("", None)
+        return rows
+
+    @cached_property
+    def _members(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for code in self._by_code:
+            found.setdefault(code[:3], []).append(code)
+        return found
+
+    @cached_property
+    def _owners(self) -> list[int]:
+        return list(map(int, self._columns["owner"]))
+
+    @cached_property
+    @collector_held()
+    def _keys(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row, key in enumerate(self._columns["key"]):
+            found.setdefault(key, []).append(row)
         return found
 
     @cached_property
     def _word_counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for key in self._columns["key"]:
-            for word in key.split():
-                counts[word] = counts.get(word, 0) + 1
-        return counts
+        return Counter(" ".join(self._columns["key"]).split())
 
     @cached_property
     def _index(self) -> _Trigrams:
@@ -198,6 +233,33 @@ class KnowledgeBase:
         # A word that stands in one name only may be a misspelling itself, or of a tongue that no report uses.
         words = sorted(word for word, count in self._word_counts.items() if count > 1 and len(word) > 3)
         return words, _Trigrams(words)
+
+
+class _Columns:
+    """The columns of a base by their names, each cut into its cells when it is first asked for."""
+
+    def __init__(self, columns: dict[str, bytes]) -> None:
+        self._bytes = columns
+        self._cells: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> list[str]:
+        cells = self._cells.get(name)
+        if cells is None:
+            with self._lock:
+                # Another thread may have been faster.
+                if name not in self._cells:
+                    self._cells[name] = self._bytes.pop(name).decode("utf-8").split("\n")
+                cells = self._cells[name]
+        return cells
+
+
+@dataclass(frozen=True, slots=True)
+class _Category:
+    """The rows of the codes of one category: by the code above, and by title less its side and length of the code."""
+
+    children: dict[str, list[int]]
+    families: dict[tuple[str, int], list[int]]
 
 
 class _Trigrams:
@@ -232,7 +294,7 @@ class _Trigrams:
 
 
 def load_shipped() -> KnowledgeBase:
-    """Return the base that ships with the package, loaded once a process (about half a second).
+    """Return the base that ships with the package, loaded once a process (about a tenth of a second).
 
     Raises TerminologyError when the file is missing, damaged or of another format.
     """
@@ -246,8 +308,8 @@ def load_base(path: Path) -> KnowledgeBase:
     if hashlib.sha256(body).hexdigest() != header["sha256"]:
         raise TerminologyError("is damaged: its SHA-256 is not the one that it states", item=str(path), remedy=_REMEDY)
     try:
-        parts = lzma.decompress(body).decode("utf-8").split(_COLUMN_END)
-        return KnowledgeBase(header, {name: part.split("\n") for name, part in zip(_COLUMNS, parts, strict=True)})
+        parts = lzma.decompress(body).split(_COLUMN_END.encode())
+        return KnowledgeBase(header, dict(zip(_COLUMNS, parts, strict=True)))
     except (lzma.LZMAError, ValueError, KeyError) as error:
         raise TerminologyError(f"is damaged ({error})", item=str(path), remedy=_REMEDY) from error
 
@@ -313,13 +375,13 @@ def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]
     for index, letter in enumerate(_LETTERS):
         table[ord(letter)] = index
     joined = " " + " \n ".join(texts) + " "
-    letters = table[np.frombuffer(joined.encode("utf-8"), np.uint8)].astype(np.int32)
+    letters = table[np.frombuffer(joined.encode("utf-8"), np.uint8)].astype(np.uint16)
     breaks = letters == _LETTERS.index("\n")
     space = letters == _LETTERS.index(" ")
     inside = ~(breaks[:-2] | breaks[1:-1] | breaks[2:] | space[1:-1])
     grams = (letters[:-2] * _BASE + letters[1:-1]) * _BASE + letters[2:]
-    rows = np.cumsum(breaks)[1:-1]
-    return grams[inside].astype(np.uint16), rows[inside].astype(np.int32)
+    rows = np.cumsum(breaks, dtype=np.int32)[1:-1]
+    return grams[inside], rows[inside]
 
 
 def _edits(one: str, other: str) -> int:

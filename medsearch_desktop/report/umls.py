@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import platformdirs
-import psutil
 
 from medsearch_desktop.config import APP_NAME
 from medsearch_desktop.errors import TerminologyError
@@ -310,6 +309,8 @@ def _release(meta: Path) -> str:
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
     # Its name tells which process is at work in it, so that what a killed one left is known as such.
+    import psutil
+
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in folder.glob(f"{_LEAVINGS}*"):
         owner = left.name.removeprefix(_LEAVINGS).split("-")[0]

@@ -16,7 +16,7 @@ from typing import Any
 
 from medsearch_desktop import __version__
 from medsearch_desktop.errors import MedSearchError
-from medsearch_desktop.serve.commands import add_command, ask_library, config_of, print_json
+from medsearch_desktop.serve.commands import add_command, ask_library, config_of, open_workbench, print_json
 from medsearch_desktop.serve.health import add_health_commands, compact_after_ingest
 from medsearch_desktop.serve.list_commands import add_list_commands
 from medsearch_desktop.serve.mllp import add_mllp_command
@@ -246,10 +246,7 @@ def _facets(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve.show_reports import show_report
-    from medsearch_desktop.workbench import Workbench
-
-    bench = Workbench(config_of(options))
+    bench = open_workbench(options)
     if options.jsonl and (options.file == "-" or not bench.is_document(options.file)):
         return _extract_lines(options.file, bench.extractor)
     whole = options.file == "-"
@@ -258,6 +255,8 @@ def _extract(options: argparse.Namespace) -> int:
         if options.json or options.jsonl:
             print_json(bench.extract(report))
         else:
+            from medsearch_desktop.serve.show_reports import show_report
+
             show_report(report)
     if reason:
         print(f"medsearch: {options.file}: {reason}", file=sys.stderr)
@@ -290,14 +289,13 @@ def _extract_lines(file: str, reader: Any) -> int:
 
 
 def _code(options: argparse.Namespace) -> int:
-    from medsearch_desktop.serve import show
-    from medsearch_desktop.workbench import Workbench
-
-    rows = Workbench(config_of(options)).code(options.phrases)
+    rows = open_workbench(options).code(options.phrases)
     if options.json:
         print_json(rows)
     else:
-        show.show_codes(rows)
+        from medsearch_desktop.serve.show import show_codes
+
+        show_codes(rows)
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import sys
 import traceback
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from medsearch_desktop.config import Config
     from medsearch_desktop.library import Library
     from medsearch_desktop.serve.owner import RemoteLibrary
+    from medsearch_desktop.workbench import Workbench
 
 Run = Callable[[argparse.Namespace], int]
 OF_LIBRARY = "folder of the library (default: the user's own)"
@@ -55,6 +58,15 @@ def ask_library(options: argparse.Namespace, *, create: bool = False) -> Library
     from medsearch_desktop.library import Library
 
     return Library(config, create=create)
+
+
+def open_workbench(options: argparse.Namespace) -> Workbench:
+    """Return what reads and codes without a library, for a process that ends with the answer. Raises ConfigError."""
+    from medsearch_desktop.workbench import Workbench
+
+    # Else Python goes through all tables once more when it ends, in search of garbage: an eighth of one short report.
+    atexit.register(gc.freeze)
+    return Workbench(config_of(options))
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
 import sys
 from contextlib import suppress
@@ -33,6 +32,8 @@ def _port(text: str) -> int:
 
 
 def _mllp(options: argparse.Namespace) -> int:
+    import asyncio
+
     try:
         asyncio.run(_listen(options))
     except asyncio.CancelledError:
@@ -42,6 +43,8 @@ def _mllp(options: argparse.Namespace) -> int:
 
 
 async def _listen(options: argparse.Namespace) -> None:
+    import asyncio
+
     from medsearch_desktop.inbox import listen
 
     def ready(port: int) -> None:

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from medsearch_desktop.errors import ConfigError, SourceError
+from medsearch_desktop.source.certificate import show_certificate, trust_authority
 from medsearch_desktop.source.lenience import unquestioned
 from medsearch_desktop.source.sniff import os_reason
 from medsearch_desktop.source.spool import NoRoomError, NotDicomError, Spool
@@ -333,19 +334,14 @@ def _networks(names: tuple[str, ...]) -> tuple[_Network, ...]:
 def _tls(reception: Reception) -> ssl.SSLContext | None:
     if not reception.certificate:
         if reception.key or reception.authority:
-            raise ConfigError("TLS needs a certificate", item="--tls-cert", remedy="Give certificate and key")
+            raise ConfigError(
+                "TLS needs a certificate", item=reception.key or reception.authority, remedy="Give one and its key"
+            )
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(reception.certificate, reception.key or None)
-        if reception.authority:
-            context.load_verify_locations(reception.authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"the certificate cannot be used ({os_reason(error)})",
-            item=reception.certificate,
-            remedy="Give PEM files of a certificate, its key and the authority",
-        ) from error
+    show_certificate(context, reception.certificate, reception.key)
+    if reception.authority:
+        trust_authority(context, reception.authority)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

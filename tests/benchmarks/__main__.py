@@ -71,6 +71,7 @@ BENCHES = {
     "serve": Bench("bench_serve", {**_SMALL, "typed": 12, "rounds": 1}),
     "window": Bench("bench_window", {"studies": 12, "size": 512, "loads": 1, "opens": 1, "visits": 10}),
     "scale": Bench("bench_scale", {"sizes": (300, 2000), "queries": 24, "new_files": 40, "exact_below": 1000}),
+    "start": Bench("bench_start", {"starts": 1}),
     "language": Bench("bench_language", {"most": 50}),
     "demo": Bench("bench_demo", {"studies": 24, "size": 256}),
     "region": Bench("bench_region", {"studies": 24, "size": 256, "most": 2}),

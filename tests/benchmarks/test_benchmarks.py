@@ -15,7 +15,7 @@ from medsearch_desktop.serve.api.pages import BUILT, INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without "embed", which takes 20 seconds at any size: its subject has tests of its own.
-NAMES = ("help", "text", "ingest", "headers", "switch", "visual", "open", "serve", "scale", "demo")
+NAMES = ("help", "start", "text", "ingest", "headers", "switch", "visual", "open", "serve", "scale", "demo")
 # What sends is dcmtk's storescu (apt-get install dcmtk).
 NAMES += ("receive", "receive-indexing") if shutil.which("storescu") else ()
 

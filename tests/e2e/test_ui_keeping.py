@@ -8,9 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from certificates_made import make_certificate
 from e2e.test_ui import Served, browser, expect, page, pytestmark, served
 from makers import Film, dataset
 from pynetdicom import AE
+
+from medsearch_desktop.errors import StationError
+from medsearch_desktop.sending import Line, Station, client_tls, echo
 
 # The fixtures of the other tests of the interface, and what these are skipped for.
 __all__ = ["browser", "page", "pytestmark", "served"]
@@ -75,6 +80,37 @@ def test_receiving_is_switched_on_counts_and_is_switched_off(page: Any, served: 
     expect(panel).to_contain_text("It is off")
     # What was set is there for the next time.
     expect(panel.get_by_role("textbox", name="AE titles that may send")).to_have_value("CT 1, CT2")
+
+
+def test_receiving_through_tls_is_switched_on(page: Any, served: Served, tmp_path: Path) -> None:
+    authority = make_certificate(tmp_path, "hospital")
+    own, modality = (str(make_certificate(tmp_path, name, issuer=authority[:2])[2]) for name in ("own", "modality"))
+    page.goto(f"{served.url}/library")
+    panel = page.get_by_role("region", name="Receiving")
+    panel.get_by_role("textbox", name="Port").fill("0")
+    panel.get_by_role("textbox", name="AE titles that may send").fill("")
+    panel.get_by_text("Encryption").click()
+    certificate = panel.get_by_role("textbox", name="Own certificate")
+    panel.get_by_role("textbox", name="Authority whose certificates").fill(str(authority[2]))
+    for wrong, told in (("own.pem", "is no whole path"), ("/none.pem", "the certificate cannot be used")):
+        certificate.fill(wrong)
+        panel.get_by_role("button", name="Receive", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text(told)
+    certificate.fill(own)
+    panel.get_by_role("button", name="Receive", exact=True).click()
+    expect(panel).to_contain_text("from this machine alone, encrypted")
+    tls = client_tls(authority=str(authority[2]), certificate=modality)
+    echo(Line(Station("ANY", "127.0.0.1", served.ask("/api/receiver")["port"]), tls=tls))
+    with pytest.raises(StationError):
+        echo(Line(Station("ANY", "127.0.0.1", served.ask("/api/receiver")["port"]), seconds=5))
+    panel.get_by_role("button", name="Receive no more").click()
+    expect(certificate).to_have_value(own)
+    # Without, so that the next test finds it as it was.
+    certificate.fill("")
+    panel.get_by_role("textbox", name="Authority whose certificates").fill("")
+    panel.get_by_role("button", name="Receive", exact=True).click()
+    expect(panel).to_contain_text("from this machine alone")
+    panel.get_by_role("button", name="Receive no more").click()
 
 
 def test_the_library_is_checked_and_what_is_wrong_is_shown_with_its_remedy(

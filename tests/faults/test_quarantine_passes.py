@@ -120,7 +120,7 @@ def test_regions_are_indexed_but_for_the_image_that_ends_the_program(films: Path
         if missing:
             # Drawn anew of its file, which is what then ends the program.
             library.thumbnails.remove([image_id])
-            crash = ("workbench", "decode", path_of(library, image_id))
+            crash = ("image.decode", "decode", path_of(library, image_id))
     summary = third_time(films, "regions", crash=crash)
     assert (summary["skipped"], summary["stopped"]) == (1, False)
     # A server does it by itself after each ingest: it is not tried again each time.

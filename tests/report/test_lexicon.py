@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
+
+import pytest
 
 from medsearch_desktop.records import Assertion, Category
 from medsearch_desktop.report.lexicon import FINDINGS, load_lexicon, plural
-from medsearch_desktop.report.tables import expand, read_table, term_tables
+from medsearch_desktop.report.tables import collector_held, expand, read_table, term_tables
 
 CODE = re.compile(r"[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?")
 CUI = re.compile(r"C\d{7}")
@@ -57,6 +60,31 @@ def test_normal_organs_rule_out_findings() -> None:
 def test_expand() -> None:
     assert expand("(a|b|) c") == ("a c", "b c", "c")
     assert expand("x (a|b) (c|)") == ("x a c", "x a", "x b c", "x b")
+    assert expand("a(b|b)  c") == ("ab c",)
+    assert expand("((a|b) c|d)") == ("a c", "d", "b c")
+    assert expand("a) (b|c") == ("a) (b|c",)
+
+
+def test_the_collector_is_held_off_while_tables_are_built_and_on_again_afterwards() -> None:
+    @collector_held()
+    def build(fails: bool) -> bool:
+        with collector_held():
+            assert not gc.isenabled()
+        if fails:
+            raise ValueError
+        return gc.isenabled()
+
+    assert gc.isenabled()
+    assert not build(fails=False)
+    with pytest.raises(ValueError):
+        build(fails=True)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        build(fails=False)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_plural() -> None:

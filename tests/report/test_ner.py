@@ -12,6 +12,7 @@ import pytest
 from medsearch_desktop.config import load_config
 from medsearch_desktop.errors import ModelError
 from medsearch_desktop.records import Category, Entity
+from medsearch_desktop.report import ner
 from medsearch_desktop.report.entities import PIPELINE_VERSION, EntityExtractor
 from medsearch_desktop.report.linking import FLOOR, Linker
 from medsearch_desktop.report.ner import (
@@ -20,6 +21,7 @@ from medsearch_desktop.report.ner import (
     build_pipeline,
     load_recogniser,
     load_shipped_recogniser,
+    open_recogniser,
     shipped_file,
     tokens_of,
     write_recogniser,
@@ -54,6 +56,16 @@ def reader(own: Recogniser, linker: Linker) -> ReportReader:
 @pytest.fixture(scope="module")
 def plain(linker: Linker) -> ReportReader:
     return ReportReader(extractor=EntityExtractor(linker=linker))
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """The file of the recogniser, damaged among its weights: what describes it is before them, what lists it behind."""
+    whole = bytearray(shipped_file().read_bytes())
+    middle = len(whole) // 2
+    whole[middle : middle + 100] = bytes(100)
+    (tmp_path / "broken.npz").write_bytes(whole)
+    return tmp_path / "broken.npz"
 
 
 def recognised(reader: ReportReader, text: str) -> list[Entity]:
@@ -192,6 +204,27 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         load_recogniser(broken)
 
 
+def test_a_damaged_file_is_told_whenever_it_is_asked(broken: Path) -> None:
+    recogniser = open_recogniser(broken)
+    linker = Linker()
+    reader = ReportReader(extractor=EntityExtractor(linker=linker, recognition=Recognition(recogniser, [], linker)))
+    assert reader.read("FINDINGS: Small left pleural effusion.", report_id="r").entities
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"broken\.npz: is not a whole recogniser"):
+            reader.read("FINDINGS: No hepatic encephalopathy.", report_id="r")
+    with pytest.raises(ModelError, match=r"broken\.npz: is not a whole recogniser"):
+        recogniser.load()
+
+
+def test_threads_may_ask_it_first(linker: Linker) -> None:
+    recogniser = open_recogniser(shipped_file())
+    reader = ReportReader(extractor=EntityExtractor(linker=linker, recognition=Recognition(recogniser, [], linker)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: recognised(reader, REPORT), range(8)))
+    assert found[0]
+    assert all(each == found[0] for each in found)
+
+
 def test_a_model_of_another_size_is_refused(own: Recogniser, tmp_path: Path) -> None:
     with np.load(shipped_file(), allow_pickle=False) as archive:
         told = json.loads(archive["description"].tobytes())
@@ -222,3 +255,17 @@ def test_the_setting_decides_who_is_asked() -> None:
     }
     report = benches["extract"].report(REPORT.encode(), name="r.txt")
     assert any("ner/" in entity.rule for entity in report.entities)
+
+
+def test_where_all_are_asked_a_damaged_recogniser_is_told_before_the_first_report(
+    broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ner, "shipped_file", lambda: broken)
+    load_shipped_recogniser.cache_clear()
+    try:
+        bench = Workbench(load_config({"recognisers": "extract"}, environ={}))
+        assert bench.report(b"FINDINGS: Small left pleural effusion.", name="r.txt").entities
+        with pytest.raises(ModelError, match=r"broken\.npz: is not a whole recogniser"):
+            _ = Workbench(load_config({"recognisers": "always"}, environ={})).reader
+    finally:
+        load_shipped_recogniser.cache_clear()

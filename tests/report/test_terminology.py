@@ -99,6 +99,32 @@ def test_names_are_stored_as_they_are_read_today(base: KnowledgeBase) -> None:
         assert not key or code in {name.concept.code for name in base.same(key)}, concept.title
 
 
+def test_what_stands_below_a_code_and_beside_it(base: KnowledgeBase) -> None:
+    """Held against all codes, of which the base looks at those of one category alone."""
+    parents: dict[str, list[str]] = {}
+    for code in base.codes:
+        above = next((code[:end] for end in range(len(code) - 1, 2, -1) if base.has_code(code[:end])), "")
+        parents.setdefault(above, []).append(code)
+    for code in base.codes[::25]:
+        concept = base.concept_of_code(code)
+        assert concept is not None
+        below = [each.code for each in base.below(concept)]
+        assert sorted(below) == parents.get(code, [])
+        assert concept.parent == bool(below)
+        assert base.names_of_code(code) == (concept.code, concept.title, concept.cui)
+    hip = base.concept_of_code("M16.11")
+    assert hip is not None
+    assert {(each.code, each.side) for each in base.family(hip)} == {("M16.11", "R"), ("M16.12", "L"), ("M16.10", "U")}
+    assert base.names_of_code("nothing") is None
+
+
+def test_what_has_no_code_has_nothing_below_and_nobody_beside(base: KnowledgeBase) -> None:
+    concept = next(name.concept for name in base.nearest("cardiomegaly") if not name.concept.code)
+    assert base.below(concept) == []
+    assert base.family(concept) == [concept]
+    assert not concept.parent
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from certificates_made import make_certificate
 from makers import Film, dataset, pixels, write_department
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from pynetdicom import AE, _config, evt
@@ -87,6 +88,23 @@ def test_images_are_sent_by_question_and_by_identifier(
         assert (status, told["sent"]) == (0, 1)
     sent = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, (tmp_path / "source").rglob("*.dcm"))}
     assert {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, kept)} == sent
+
+
+def test_a_station_that_asks_for_a_certificate_is_sent_to_through_tls(
+    library: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hospital = make_certificate(tmp_path, "hospital")
+    theirs, ours = (str(make_certificate(tmp_path, name, issuer=hospital[:2])[2]) for name in ("theirs", "ours"))
+    stranger = str(make_certificate(tmp_path, "stranger")[2])
+    authority = str(hospital[2])
+    with station(tmp_path, certificate=theirs, authority=authority) as (place, kept):
+        assert run(capsys, "echo", place, "--tls-ca", authority, "--tls-cert", ours)[0] == 0
+        command = ("send", place, "view:PA", "--library", library)
+        status, told = run(capsys, *command, "--tls-ca", authority, "--tls-cert", ours, "--tls-key", ours)
+        assert (status, told["sent"], len(kept)) == (0, 4, 4)
+        for wrong in ((), ("--tls-ca", authority), ("--tls-ca", stranger, "--tls-cert", ours)):
+            assert run(capsys, *command, "--timeout", "5", *wrong)[0] == 1, wrong
+    assert len(kept) == 4
 
 
 def test_a_packed_file_is_sent_as_it_is_or_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from certificates_made import make_certificate
 from makers import Film, dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -337,34 +337,6 @@ def test_a_bad_setting_stops_it(spool: Spool) -> None:
             busy.__enter__()
 
 
-def _certificate(folder: Path, name: str, *, issuer: tuple[Any, Any] | None = None) -> tuple[Any, Any, Path]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .sign(issuer[1] if issuer else key, hashes.SHA256())
-    )
-    path = folder / f"{name}.pem"
-    plain = serialization.PrivateFormat.PKCS8
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, plain, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return certificate, key, path
-
-
 def _client(own: tuple[Any, Any, Path], authority: tuple[Any, Any, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -374,10 +346,10 @@ def _client(own: tuple[Any, Any, Path], authority: tuple[Any, Any, Path]) -> ssl
 
 
 def test_mutual_tls(spool: Spool, tmp_path: Path) -> None:
-    authority = _certificate(tmp_path, "authority")
-    server = _certificate(tmp_path, "server", issuer=authority[:2])
-    client = _certificate(tmp_path, "client", issuer=authority[:2])
-    stranger = _certificate(tmp_path, "stranger")
+    authority = make_certificate(tmp_path, "authority")
+    server = make_certificate(tmp_path, "server", issuer=authority[:2])
+    client = make_certificate(tmp_path, "client", issuer=authority[:2])
+    stranger = make_certificate(tmp_path, "stranger")
     own = {"certificate": str(server[2]), "key": str(server[2]), "authority": str(authority[2])}
     with receiving(spool, **own) as (receiver, kept):
         # Somebody who connects and says nothing holds nobody up.

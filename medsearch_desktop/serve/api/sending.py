@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from medsearch_desktop.sending import DEFAULT_CALLER, Station, echo
 from medsearch_desktop.serve.api import library_models as models
 from medsearch_desktop.serve.api.answers import MOST_QUESTION, Count, Cursor, Json, example
 from medsearch_desktop.serve.api.jobs import JobId, job_json
+from medsearch_desktop.serve.api.pem import PemFile, check_pem_paths
 from medsearch_desktop.serve.cursors import read_cursor, write_cursor
 from medsearch_desktop.serve.jobs import ENDED, JobKind, Jobs, Sending
 from medsearch_desktop.serve.send import sent_json
@@ -26,7 +26,6 @@ _SECONDS_OF_ECHO = 10.0
 _MOST_CHOSEN = 10_000
 
 Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
-File = Annotated[str, Field(max_length=4096)]
 Identifiers = Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=_MOST_CHOSEN)]
 
 _IMAGE = "1.2.826.0.1.3680043.10.1.1.1.1"
@@ -89,9 +88,9 @@ class NewStation(BaseModel):
     host: str = Field(min_length=1, max_length=255)
     port: int = Field(ge=1, le=65535)
     caller: str = Field(DEFAULT_CALLER, min_length=1, max_length=16, description="The AE title of this program.")
-    tls_authority: File = ""
-    tls_certificate: File = ""
-    tls_key: File = ""
+    tls_authority: PemFile = ""
+    tls_certificate: PemFile = ""
+    tls_key: PemFile = ""
 
 
 class StationName(BaseModel):
@@ -244,9 +243,7 @@ def _sending(jobs: Jobs, job_id: str) -> Sending:
 def _remembered(new: NewStation) -> Remembered:
     host = f"[{new.host}]" if ":" in new.host and not new.host.startswith("[") else new.host
     station = Station.parse(f"{new.ae_title.strip()}@{host.strip()}:{new.port}")
-    for file in (new.tls_authority, new.tls_certificate, new.tls_key):
-        if file and (not os.path.isabs(file) or "\0" in file):  # noqa: PTH117 - as Path does, which takes no NUL
-            raise ConfigError("is no whole path", item=file.replace("\0", "?"), remedy="Begin at the root of the disk")
+    check_pem_paths(new.tls_authority, new.tls_certificate, new.tls_key)
     if new.tls_key and not new.tls_certificate:
         raise ConfigError("is the key of no certificate", item="tls_key", remedy="Give tls_certificate too")
     return Remembered(

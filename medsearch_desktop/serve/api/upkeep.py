@@ -13,6 +13,7 @@ from medsearch_desktop.serve import upkeep as keeping
 from medsearch_desktop.serve.api import upkeep_models as models
 from medsearch_desktop.serve.api.answers import Json, example
 from medsearch_desktop.serve.api.jobs import SourcePath, check_source
+from medsearch_desktop.serve.api.pem import PemFile, check_pem_paths
 from medsearch_desktop.serve.arrivals import Listening
 from medsearch_desktop.serve.errors import error_json
 
@@ -52,9 +53,9 @@ class NewListening(BaseModel):
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 20)] | None = None
     idle: Annotated[float, Field(ge=1, le=1800)] | None = None
     reserve_mb: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
-    tls_cert: Annotated[str, Field(max_length=4096)] | None = None
-    tls_key: Annotated[str, Field(max_length=4096)] | None = None
-    tls_ca: Annotated[str, Field(max_length=4096)] | None = None
+    tls_cert: PemFile | None = None
+    tls_key: PemFile | None = None
+    tls_ca: PemFile | None = None
 
 
 def upkeep_routes(library: Library, upkeep: keeping.Upkeep) -> APIRouter:
@@ -87,6 +88,7 @@ def upkeep_routes(library: Library, upkeep: keeping.Upkeep) -> APIRouter:
     def receive(how: Annotated[NewListening, Body(examples=[{"port": 11112, "allow_ae": ["CT1"]}])]) -> Json:
         """Receive from now on, and after the next launch; only this machine may send unless a host is given."""
         given = how.model_dump(exclude_none=True)
+        check_pem_paths(*(given.get(name, "") for name in ("tls_cert", "tls_key", "tls_ca")))
         kept = upkeep.receiving().listening.as_json()
         return Json(_receiver_json(upkeep.receive(Listening.from_json({**kept, **given}))))
 

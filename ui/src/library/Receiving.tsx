@@ -54,6 +54,25 @@ function Standing({ now, act }: { now: Receiver; act: Act }) {
 
 const names = (text: string): string[] => text.split(/[\s,;]+/).filter(Boolean);
 
+/** A line to fill in: its label, what it holds, how that is changed, an example. */
+type Field = [string, string, (text: string) => void, string];
+
+function Box({ field: [label, value, set, example] }: { field: Field }) {
+  return (
+    <label>
+      {label}
+      <input
+        value={value}
+        maxLength={4096}
+        placeholder={example}
+        autoComplete="off"
+        spellCheck={false}
+        onChange={(event) => set(event.target.value)}
+      />
+    </label>
+  );
+}
+
 function Settings({ now, act }: { now: Receiver; act: Act }) {
   const before = now.listening;
   const [title, setTitle] = useState(before.ae_title);
@@ -62,12 +81,20 @@ function Settings({ now, act }: { now: Receiver; act: Act }) {
   const [titles, setTitles] = useState(before.allow_ae.join(', '));
   const [networks, setNetworks] = useState(before.allow_ip.join(', '));
   const [required, setRequired] = useState(before.require_called);
-  const fields: [string, string, (text: string) => void, string][] = [
+  const [certificate, setCertificate] = useState(before.tls_cert);
+  const [ownKey, setOwnKey] = useState(before.tls_key);
+  const [authority, setAuthority] = useState(before.tls_ca);
+  const fields: Field[] = [
     ['AE title of this program', title, setTitle, 'MEDSEARCH'],
     ['Address to listen at; 127.0.0.1 is this machine alone', host, setHost, '127.0.0.1'],
     ['Port', port, setPort, '11112'],
     ['AE titles that may send; empty admits all', titles, setTitles, 'CT1, MR2'],
     ['Addresses or networks that may send; empty admits all', networks, setNetworks, '10.1.2.0/24'],
+  ];
+  const encryption: Field[] = [
+    ['Own certificate', certificate, setCertificate, '/etc/ssl/medsearch.pem'],
+    ['Its key, where that is a file of its own', ownKey, setOwnKey, '/etc/ssl/medsearch.key'],
+    ['Authority whose certificates senders must show', authority, setAuthority, '/etc/ssl/hospital-ca.pem'],
   ];
   return (
     <form
@@ -85,19 +112,28 @@ function Settings({ now, act }: { now: Receiver; act: Act }) {
             .filter(Boolean),
           allow_ip: names(networks),
           require_called: required,
+          tls_cert: certificate.trim(),
+          tls_key: ownKey.trim(),
+          tls_ca: authority.trim(),
         });
       }}
     >
-      {fields.map(([label, value, set, example]) => (
-        <label key={label}>
-          {label}
-          <input value={value} maxLength={4096} placeholder={example} onChange={(event) => set(event.target.value)} />
-        </label>
+      {fields.map((field) => (
+        <Box key={field[0]} field={field} />
       ))}
       <label>
         <input type="checkbox" checked={required} onChange={(event) => setRequired(event.target.checked)} /> Refuse who
         calls another AE title
       </label>
+      <details open={before.tls_cert !== ''}>
+        <summary>Encryption</summary>
+        {encryption.map((field) => (
+          <Box key={field[0]} field={field} />
+        ))}
+        <p className="quiet-text">
+          PEM files of this machine, by their whole paths; with a certificate only TLS is spoken.
+        </p>
+      </details>
       <Button type="submit" isDisabled={!title.trim() || !/^\d+$/.test(port.trim())}>
         Receive
       </Button>

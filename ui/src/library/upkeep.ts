@@ -64,9 +64,8 @@ export function receiverWords(now: Receiver): { lines: string[]; wrong: string[]
   if (now.state === 'beginning') lines.push('It is about to begin.');
   if (now.state === 'listening' || now.state === 'paused') {
     const loopback = listening.host === '::1' || listening.host.startsWith('127.');
-    const whence = loopback
-      ? 'from this machine alone'
-      : `from other machines${listening.tls_cert ? ', encrypted' : ', without encryption'}`;
+    const how = listening.tls_cert ? ', encrypted' : loopback ? '' : ', without encryption';
+    const whence = `from ${loopback ? 'this machine alone' : 'other machines'}${how}`;
     lines.push(`Receiving as ${listening.ae_title} at ${listening.host}, port ${now.port}, ${whence}.`);
     if (now.state === 'paused') lines.push('It is paused: what comes is kept, and taken in once it goes on.');
     lines.push(
