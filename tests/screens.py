@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from running import MEDSEARCH
 
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
 
@@ -105,9 +106,9 @@ def own_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen
 
 
 @contextmanager
-def program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run `medsearch app` until the end of the block."""
-    command = [sys.executable, "-m", "medsearch_desktop", "app", *map(str, arguments)]
+def program(*arguments: str | Path, begin: Sequence[str] = MEDSEARCH) -> Iterator[subprocess.Popen[str]]:
+    """Run `medsearch app` until the end of the block; `begin` begins the command line, where it is another one."""
+    command = [*begin, "app", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from faults.mounts import mounted, needs_mount
+from held import Held
 from makers import Film, dataset, write_department
 from running import command
 
@@ -125,16 +126,15 @@ def test_a_drive_that_goes_away_in_the_middle_takes_nothing_along(tmp_path: Path
 @pytest.mark.slow
 def test_a_watched_drive_that_goes_away_in_the_middle_is_taken_in_when_it_is_back(tmp_path: Path) -> None:
     kept = write_department(tmp_path / "kept", studies=STUDIES // 2, size=32)
-    drive, path = tmp_path / "drive", tmp_path / "library"
+    drive, path, held = tmp_path / "drive", tmp_path / "library", Held(tmp_path, "s50000005/image1")
     drive.mkdir()
     subprocess.run(["mount", "--bind", kept, drive], check=True)
     try:
-        with command("watch", str(drive), "--library", str(path), "--still", "0.5") as running:
-            # It reads.
-            while not (path / "in-hand").exists():
-                assert running.process.poll() is None
-                time.sleep(0.001)
+        with command("watch", str(drive), "--library", str(path), "--still", "0.5", begin=held.line) as running:
+            # It reads, and is not through.
+            held.until_reached(running.process)
             subprocess.run(["umount", "-l", drive], check=True)
+            held.go_on()
             running.until(lambda lines: any(line["event"] == "batch" and line["offline"] for line in lines))
             subprocess.run(["mount", "--bind", kept, drive], check=True)
             films = 3 * (STUDIES // 2)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from held import hold
 from makers import Film, dataset, register_model
 from pynetdicom import AE
 from servers import local_server, served
@@ -104,15 +105,17 @@ def here(tmp_path: Path) -> Any:
 
 
 def test_a_batch_that_is_stopped_pauses_its_folder_until_told(
-    here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path]
+    here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go_on = hold(monkeypatch, "scans")
     source = tmp_path / "scans"
     for image in range(1, 13):
-        write_film(source / f"{image}.dcm", Film(image=image, size=300))
+        write_film(source / f"{image}.dcm", Film(image=image, size=64))
     client = here.client
     post(client, "/api/watched/on", path=str(source))
     job_id = until(lambda: folder(client, source).get("job_id"))
     post(client, f"/api/jobs/{job_id}/cancel")
+    go_on.set()
     until(lambda: folder(client, source)["state"] == "paused")
     assert client.get(f"/api/jobs/{job_id}").json()["state"] == "stopped"
     before = total(client)
