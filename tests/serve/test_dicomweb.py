@@ -20,7 +20,7 @@ KIND = 'multipart/related; type="application/dicom"; boundary=frontier'
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Local]:
-    with open_library(tmp_path / "library", create=True) as library, local_server(library, body_seconds=3) as local:
+    with open_library(tmp_path / "library", create=True) as library, local_server(library) as local:
         yield local
 
 
@@ -109,15 +109,16 @@ def test_the_guard_stands_before_it(server: Local, tmp_path: Path) -> None:
     assert not (server.library.path / "received").exists()
 
 
-def test_a_sender_that_falls_silent_is_not_waited_for(server: Local, tmp_path: Path) -> None:
+def test_a_sender_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
     def slow() -> Iterator[bytes]:
         yield body(film(tmp_path))[:3000]
         time.sleep(6)
         yield b"x"
 
-    answer = post(server, slow())
-    assert answer.status_code == 400
-    assert list((server.library.path / "received" / ".incoming").iterdir()) == []
+    with open_library(tmp_path / "library", create=True) as library, local_server(library, body_seconds=3) as server:
+        answer = post(server, slow())
+        assert answer.status_code == 400
+        assert list((library.path / "received" / ".incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 1000])

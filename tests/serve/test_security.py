@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     (source / "files" / "<img src=x>.txt").write_text(f"Study 9.\nFINDINGS: No effusion. {HOSTILE}\n", "utf-8")
     with open_library(folder / "library", create=True) as library:
         library.ingest([source])
-        with local_server(library, most_upload_bytes=300_000, body_seconds=1.0) as local:
+        with local_server(library, most_upload_bytes=300_000, body_seconds=300.0) as local:
             yield local
 
 
@@ -271,21 +271,23 @@ def test_a_huge_body_of_unstated_length_is_cut_off(server: Local) -> None:
     assert sent < 64 << 20
 
 
-def test_a_slow_body_is_given_up(server: Local) -> None:
-    head = (
-        f"POST /api/labels HTTP/1.1\nHost: 127.0.0.1:{server.port}\nAuthorization: Bearer {server.security.token}\n"
-        "Content-Type: application/json\nContent-Length: 1000"
-    )
-    began = time.monotonic()
-    assert raw(server, head, b'{"label":').split()[1] == b"408"
-    assert 1.0 < time.monotonic() - began < 20.0
+def test_a_slow_body_is_given_up(tmp_path: Path) -> None:
+    with open_library(tmp_path / "library", create=True) as library, local_server(library, body_seconds=1.0) as server:
+        head = (
+            f"POST /api/labels HTTP/1.1\nHost: 127.0.0.1:{server.port}\n"
+            f"Authorization: Bearer {server.security.token}\n"
+            "Content-Type: application/json\nContent-Length: 1000"
+        )
+        began = time.monotonic()
+        # Not for as long as the client would wait, which is when this would break off.
+        assert raw(server, head, b'{"label":').split()[1] == b"408"
+        assert time.monotonic() - began > 1.0
 
 
 def test_a_slow_stranger_never_gets_as_far_as_its_body(server: Local) -> None:
     head = f"POST /api/labels HTTP/1.1\nHost: 127.0.0.1:{server.port}\nContent-Length: 1000"
-    began = time.monotonic()
+    # A body is waited for ten times as long as the answer is here.
     assert raw(server, head).split()[1] == b"401"
-    assert time.monotonic() - began < 1.0
 
 
 def test_hostile_words_come_back_as_data(server: Local) -> None:
@@ -343,7 +345,7 @@ def test_what_goes_wrong_inside_is_told_without_its_words(
     monkeypatch.setattr(server.library, "totals", fail)
     answer = server.client.get("/api/status")
     assert (answer.status_code, kind(answer)) == (500, "internal")
-    told, until = "", time.monotonic() + 10
+    told, until = "", time.monotonic() + 60
     # It is told behind the answer.
     while "RuntimeError" not in told and time.monotonic() < until:
         told += capsys.readouterr().err
