@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Held:
         return [sys.executable, "-c", PROGRAM, str(self.folder), self.part]
 
     def until_reached(self, process: subprocess.Popen[Any]) -> None:
-        """Wait until it stands still: what it does not read ahead of that film is then settled, nothing behind it."""
+        """Wait until it stands still: all but the dozen files before that film are then taken in, and none behind it."""
         while not (self.folder / "reached").exists():
             assert process.poll() is None, "it ended before it came to that film"
             time.sleep(0.01)
@@ -58,14 +58,23 @@ class Held:
         (self.folder / "go-on").touch()
 
 
-def hold(monkeypatch: pytest.MonkeyPatch, part: str) -> threading.Event:
-    """Have ingests of this process stand still at the film whose path holds `part` until the event is set."""
-    decode, go_on = work.decode, threading.Event()
+@dataclass(frozen=True)
+class Standstill:
+    """Ingests of this process that stand still at a film: whether one has come there, and that it may go on."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, part: str) -> Standstill:
+    """Have ingests of this process stand still at the films whose paths hold `part`."""
+    decode, still = work.decode, Standstill()
 
     def wait(source: Any, **more: Any) -> Any:
         if part in more["name"]:
-            assert go_on.wait(300)
+            still.reached.set()
+            assert still.go_on.wait(300)
         return decode(source, **more)
 
     monkeypatch.setattr(work, "decode", wait)
-    return go_on
+    return still

@@ -100,11 +100,11 @@ def test_a_claim_of_four_gigabytes(tmp_path: Path, source: Path, claim: Callable
     content = film.read_bytes()
     film.write_bytes(claim(content))
     assert film.read_bytes() != content
-    # A limit on the address space would stop any attempt to allocate what is claimed.
+    # A limit on the address space would stop any attempt to allocate what is claimed. Each thread takes of it, too.
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (6 << 30,) * 2)\n"
     code += "from medsearch_desktop.serve.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, "ingest", "--json", "--library", tmp_path / "library", source],
+        [sys.executable, "-c", code, "ingest", "--json", "--threads", "2", "--library", tmp_path / "library", source],
         capture_output=True,
         text=True,
         check=False,

@@ -354,7 +354,9 @@ def test_an_image_from_outside_is_asked_by_and_not_imported(
     if kind == "png":
         headers = {"Authorization": f"Bearer {served.token}"}
         file = tmp_path / "outside.png"
-        file.write_bytes(httpx.get(f"{served.url}/api/images/{image['image_id']}/frame", headers=headers).content)
+        file.write_bytes(
+            httpx.get(f"{served.url}/api/images/{image['image_id']}/frame", headers=headers, timeout=60).content
+        )
     page.goto(f"{served.url}/ask")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="choose one").click()

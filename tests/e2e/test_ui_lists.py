@@ -291,7 +291,7 @@ def test_an_outside_image_is_shown_and_a_region_of_it_asked_by(
 ) -> None:
     image = served.first_study()["images"][0]
     headers = {"Authorization": f"Bearer {served.token}"}
-    frame = httpx.get(f"{served.url}/api/images/{image['image_id']}/frame", headers=headers).content
+    frame = httpx.get(f"{served.url}/api/images/{image['image_id']}/frame", headers=headers, timeout=60).content
     whole = Image.open(io.BytesIO(frame))
     file = tmp_path / f"outside.{kind}"
     if kind == "dicom":

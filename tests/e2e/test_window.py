@@ -128,11 +128,11 @@ def test_closing_the_window_parks_an_ingest(screen: Screen, tmp_path: Path) -> N
         with httpx.Client(base_url=owner.url, headers=headers, timeout=60, trust_env=False) as client:
             job = client.post("/api/jobs", json={"paths": [str(source)]}).raise_for_status().json()
             with client.stream("GET", f"/api/jobs/{job['job_id']}/events") as events:
-                lines = (line for line in events.iter_lines() if line.startswith("data: "))
-                assert any((json.loads(line[6:])["progress"] or {}).get("settled") for line in lines)
+                held.until_reached(process)
                 window.terminate()
                 # They end when every job has been told to stop: this one, which stands still, as well.
-                assert all(json.loads(line[6:])["state"] == "running" for line in lines)
+                told = [json.loads(line[6:])["state"] for line in events.iter_lines() if line.startswith("data: ")]
+                assert told[-1] == "running"
         held.go_on()
         assert process.wait(120) == 0
         assert process.stderr is not None

@@ -70,7 +70,7 @@ def test_a_server_whose_clock_is_set_keeps_its_logins_deadlines_and_owner(tmp_pa
             address = client.post("/api/login").json()["path"]
             breaking["clock"] = jump
             # Good for once within its minute, whatever the clock says.
-            with httpx.Client(base_url=server.url, trust_env=False) as window:
+            with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as window:
                 assert window.get(address).status_code in (200, 303)
                 assert window.get(address).status_code == 401
                 assert window.get("/api/status").status_code == 200

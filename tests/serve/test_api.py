@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -356,15 +355,14 @@ def test_an_ingest_that_is_cancelled_goes_on_when_asked_again(
     own: tuple[Local, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, source = own
-    go_on = hold(monkeypatch, "s50000020/image1")
+    still = hold(monkeypatch, "s50000020/image1")
     write_department(source, studies=30, first=3)
     job = server.client.post("/api/jobs", json={"paths": [str(source)]}).json()
     waiting = server.client.post("/api/jobs", json={"paths": [str(source)]}).json()
-    while not (get(server, f"/api/jobs/{job['job_id']}")["progress"] or {}).get("settled"):
-        time.sleep(0.01)
+    assert still.reached.wait(300)
     server.client.post(f"/api/jobs/{waiting['job_id']}/cancel")
     server.client.post(f"/api/jobs/{job['job_id']}/cancel")
-    go_on.set()
+    still.go_on.set()
     last = finished(server, job)
     assert last["state"] == "stopped"
     assert finished(server, waiting)["state"] == "stopped"

@@ -18,7 +18,7 @@ from medsearch_desktop.serve.security import App
 
 
 class Bounds(Deadline):
-    """The real one with a limit that a test changes: a short one is for what waits, not for what a slow machine does."""
+    """The real one with a limit that tests change: a short one is for what waits, not for what a slow machine does."""
 
     limit = 60.0
 

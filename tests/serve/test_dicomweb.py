@@ -103,7 +103,8 @@ def test_other_media_types_and_bad_bodies_are_refused(server: Local, tmp_path: P
 def test_the_guard_stands_before_it(server: Local, tmp_path: Path) -> None:
     content = body(film(tmp_path))
     url = f"http://127.0.0.1:{server.port}/dicomweb/studies"
-    assert httpx.post(url, content=content, headers={"Content-Type": KIND}, trust_env=False).status_code == 401
+    answer = httpx.post(url, content=content, headers={"Content-Type": KIND}, trust_env=False, timeout=60)
+    assert answer.status_code == 401
     headers = {"Content-Type": KIND, "Origin": "http://evil.example"}
     assert server.client.post("/dicomweb/studies", content=content, headers=headers).status_code == 403
     assert not (server.library.path / "received").exists()

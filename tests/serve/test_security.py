@@ -60,7 +60,7 @@ def kind(answer: httpx.Response) -> str:
 def test_without_the_token_nothing_is_told(server: Local, authorization: str, path: str) -> None:
     given = authorization.replace("TOKEN", server.security.token)
     headers = {"Authorization": given.encode("latin-1")} if given else {}
-    answer = httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, trust_env=False, timeout=60)
     assert (answer.status_code, kind(answer)) == (401, "auth")
     assert server.security.token not in answer.text
 
@@ -68,7 +68,7 @@ def test_without_the_token_nothing_is_told(server: Local, authorization: str, pa
 def test_two_tokens_are_none(server: Local) -> None:
     right = f"Bearer {server.security.token}"
     headers = [("Authorization", right), ("Authorization", right)]
-    answer = httpx.get(f"http://127.0.0.1:{server.port}/api/status", headers=headers, trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{server.port}/api/status", headers=headers, trust_env=False, timeout=60)
     assert answer.status_code == 401
 
 
@@ -137,12 +137,12 @@ def browser(server: Local) -> Iterator[httpx.Client]:
 def test_a_login_address_works_once(server: Local) -> None:
     path = server.client.post("/api/login").json()["path"]
     url = f"http://127.0.0.1:{server.port}"
-    assert httpx.get(url + path, trust_env=False).status_code == 303
+    assert httpx.get(url + path, trust_env=False, timeout=60).status_code == 303
     for used in (path, "/login", "/login?ticket=", "/login?ticket=guess"):
-        answer = httpx.get(url + used, trust_env=False)
+        answer = httpx.get(url + used, trust_env=False, timeout=60)
         assert (answer.status_code, kind(answer)) == (401, "auth")
         assert "set-cookie" not in answer.headers
-    assert httpx.post(url + path, trust_env=False).status_code == 401
+    assert httpx.post(url + path, trust_env=False, timeout=60).status_code == 401
 
 
 def test_a_login_address_grows_old(server: Local, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_a_login_address_grows_old(server: Local, monkeypatch: pytest.MonkeyPatc
     # Of that module alone: the server's own waiting goes by the same clock.
     clocks = SimpleNamespace(monotonic=lambda: later, perf_counter=time.perf_counter)
     monkeypatch.setattr("medsearch_desktop.serve.security.time", clocks)
-    assert httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False).status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False, timeout=60).status_code == 401
 
 
 def test_a_cookie_opens_what_the_token_does(server: Local) -> None:
@@ -177,13 +177,14 @@ def test_a_cookie_changes_nothing_for_another_site(server: Local, origin: dict[s
 def test_a_forged_cookie_is_none(server: Local) -> None:
     for value in ("x", server.security.token):
         cookie = {"Cookie": f"{server.security.cookie}={value}"}
-        answer = httpx.get(f"http://127.0.0.1:{server.port}/api/status", headers=cookie, trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/api/status", headers=cookie, trust_env=False, timeout=60)
         assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/api/status", "/api/nothing", "/api/search?q=(a"])
 def test_every_answer_has_the_headers(server: Local, path: str) -> None:
-    for answer in (server.client.get(path), httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False)):
+    stranger = httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False, timeout=60)
+    for answer in (server.client.get(path), stranger):
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
         assert answer.headers["cache-control"] == "no-store"
         assert "server" not in answer.headers or "uvicorn" in answer.headers["server"]

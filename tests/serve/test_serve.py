@@ -56,7 +56,7 @@ def test_it_says_where_it_is_and_tells_its_own_programs(server: Served, made: Pa
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     row = json.loads(file.read_text())
     assert (row["url"], row["token"], row["pid"]) == (server.url, server.token, server.process.pid)
-    assert httpx.get(f"{server.url}/api/status", trust_env=False).status_code == 401
+    assert httpx.get(f"{server.url}/api/status", trust_env=False, timeout=60).status_code == 401
     with server.client() as client:
         assert client.get("/api/status").json()["totals"]["images"] == 12
 
@@ -216,11 +216,11 @@ def test_a_signal_parks_an_ingest_and_the_library_is_whole(tmp_path: Path, numbe
         with running.client() as client:
             job = client.post("/api/jobs", json={"paths": [str(source)]}).json()
             with client.stream("GET", f"/api/jobs/{job['job_id']}/events") as events:
-                lines = (line for line in events.iter_lines() if line.startswith("data: "))
-                assert any((json.loads(line[6:])["progress"] or {}).get("settled") for line in lines)
+                held.until_reached(running.process)
                 running.process.send_signal(number)
                 # They end when every job has been told to stop: this one, which stands still, as well.
-                assert all(json.loads(line[6:])["state"] == "running" for line in lines)
+                told = [json.loads(line[6:])["state"] for line in events.iter_lines() if line.startswith("data: ")]
+                assert told[-1] == "running"
             held.go_on()
             assert running.process.wait(60) == 0
         assert running.process.stderr is not None

@@ -107,7 +107,7 @@ def here(tmp_path: Path) -> Any:
 def test_a_batch_that_is_stopped_pauses_its_folder_until_told(
     here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = hold(monkeypatch, "scans")
+    still = hold(monkeypatch, "scans")
     source = tmp_path / "scans"
     for image in range(1, 13):
         write_film(source / f"{image}.dcm", Film(image=image, size=64))
@@ -115,7 +115,7 @@ def test_a_batch_that_is_stopped_pauses_its_folder_until_told(
     post(client, "/api/watched/on", path=str(source))
     job_id = until(lambda: folder(client, source).get("job_id"))
     post(client, f"/api/jobs/{job_id}/cancel")
-    go_on.set()
+    still.go_on.set()
     until(lambda: folder(client, source)["state"] == "paused")
     assert client.get(f"/api/jobs/{job_id}").json()["state"] == "stopped"
     before = total(client)

@@ -76,7 +76,7 @@ def awaited(path: Path) -> str:
 
 def opens(address: str) -> bool:
     """Whether an address logs a browser window in and shows the interface."""
-    with httpx.Client(trust_env=False) as window:
+    with httpx.Client(trust_env=False, timeout=60) as window:
         answer = window.get(address, follow_redirects=True)
     return answer.status_code == 200 and "<html" in answer.text.lower()
 
@@ -148,7 +148,7 @@ def test_where_there_is_no_window_the_browser_shows_the_library(tmp_path: Path, 
         assert owner.token not in address
         assert opens(address)
         # It was good for once.
-        assert httpx.get(address, trust_env=False).status_code == 401
+        assert httpx.get(address, trust_env=False, timeout=60).status_code == 401
         process.terminate()
         assert process.wait(60) == 0
         rows = [json.loads(line) for line in process.stdout]
