@@ -48,7 +48,7 @@ class Held:
         return [sys.executable, "-c", PROGRAM, str(self.folder), self.part]
 
     def until_reached(self, process: subprocess.Popen[Any]) -> None:
-        """Wait until it stands still: all but the dozen files before that film are then taken in, and none behind it."""
+        """Wait until it stands still: all but the dozen files before that film are then taken in, none behind it."""
         while not (self.folder / "reached").exists():
             assert process.poll() is None, "it ended before it came to that film"
             time.sleep(0.01)
