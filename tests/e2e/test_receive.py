@@ -123,7 +123,9 @@ def test_a_watched_folder_is_kept_current(tmp_path: Path) -> None:
     write_department(source, studies=2)
     with command("watch", str(source), "--library", str(library), "--still", "0.5") as running:
         running.until(lambda lines: indexed(lines) == 6)
-        write_department(source, studies=1, first=3)
+        # Moved in as a whole: a file on which this test pauses for half a second would be taken half written.
+        made = write_department(tmp_path / "made", studies=1, first=3)
+        (made / "files" / "p00000002").rename(source / "files" / "p00000002")
         running.until(lambda lines: indexed(lines) == 9)
         film = next(source.rglob("image1.dcm"))
         film.rename(film.with_name("renamed.dcm"))

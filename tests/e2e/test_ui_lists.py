@@ -305,7 +305,8 @@ def test_an_outside_image_is_shown_and_a_region_of_it_asked_by(
         page.get_by_role("button", name="choose one").click()
     chooser.value.set_files(file)
     picture = page.get_by_role("img", name="The image to ask by")
-    expect(picture).to_be_visible()
+    # The region is drawn on it once it is there.
+    expect(page.get_by_test_id("region")).to_be_visible()
     shown = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L").resize((64, 64))).astype(float)
     expected = np.asarray(Image.open(io.BytesIO(png_of(np.asarray(whole), most=64))).convert("L")).astype(float)
     assert np.abs(shown - expected).mean() < 12
@@ -337,7 +338,7 @@ def test_a_second_outside_image_is_not_taken_for_the_first(page: Any, served: Se
             page.get_by_role("button", name="choose one").click()
         chooser.value.set_files(tmp_path / f"{name}.png")
         picture = page.get_by_role("img", name="The image to ask by")
-        expect(picture).to_be_visible()
+        expect(page.get_by_test_id("region")).to_be_visible()
         shot = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L"))
         assert abs(int(np.median(shot)) - grey) < 8
         # To another page and back: what is asked by is forgotten there.
