@@ -48,7 +48,6 @@ for act in sys.argv[1:]:
         press(display, code, down, 0)
         x11.XFlush(display)
         time.sleep(0.2)
-    time.sleep(1)
 """
 
 needs_screen = [
@@ -77,6 +76,23 @@ class Screen:
         subprocess.run([sys.executable, "-c", GRAB, str(path)], check=True, capture_output=True, timeout=60)
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
+
+    def still(self) -> np.ndarray:
+        """Return what is on it once that is the same twice."""
+        pictures = [self.picture()]
+
+        def is_still() -> bool:
+            pictures.append(self.picture())
+            return np.array_equal(pictures.pop(0), pictures[0])
+
+        until(is_still)
+        return pictures[0]
+
+    def after(self, act: str, before: np.ndarray) -> np.ndarray:
+        """Click or press as `hand` does; return what is on it once that is another picture than `before`, and stays."""
+        hand(act)
+        until(lambda: not np.array_equal(self.picture(), before))
+        return self.still()
 
 
 def hand(*acts: str) -> None:

@@ -161,9 +161,16 @@ def test_the_menu_adds_a_folder_and_closes(screen: Screen, tmp_path: Path, monke
         until(lambda: len(np.unique(screen.picture().reshape(-1, 3), axis=0)) > 50)
         owner = find_owner(tmp_path / "library")
         assert owner is not None
-        hand(menu, "Down", "Return", "Return")
+        seen = screen.still()
+        for act in (menu, "Down", "Return"):
+            seen = screen.after(act, seen)
+        # The dialog is there.
+        hand("Return")
         until(lambda: RemoteLibrary(owner).search("").total == 2)
-        hand(menu, "Up", "Return")
+        seen = screen.still()
+        for act in (menu, "Up"):
+            seen = screen.after(act, seen)
+        hand("Return")
         assert process.wait(120) == 0
     with open_library(tmp_path / "library") as library:
         assert library.holdings.sources() == [(str(source), True, 6)]
