@@ -17,7 +17,7 @@ import pytest
 from held import hold
 from makers import Film, dataset, register_model
 from pynetdicom import AE
-from servers import local_server, served
+from servers import Served, local_server, served
 
 from medsearch_desktop.library import open_library
 from medsearch_desktop.serve import upkeep
@@ -329,8 +329,16 @@ def test_a_server_writes_its_database_anew_once_nobody_asks(tmp_path: Path) -> N
 
 
 def test_the_server_ends_within_a_moment_while_it_watches_and_receives(tmp_path: Path) -> None:
+    def seconds_to_end(server: Served) -> float:
+        began = time.monotonic()
+        assert server.end() == 0
+        return time.monotonic() - began
+
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
+    with begun(tmp_path / "library") as server:
+        # As long as it takes on this machine.
+        idle = seconds_to_end(server)
     with begun(tmp_path / "library", "--watch") as server, server.client() as client:
         for name in ("one", "two"):
             post(client, "/api/watched/on", path=str(tmp_path / name))
@@ -339,6 +347,5 @@ def test_the_server_ends_within_a_moment_while_it_watches_and_receives(tmp_path:
         ae.add_requested_context(CR)
         association = ae.associate("127.0.0.1", port)
         assert association.is_established
-        began = time.monotonic()
-        assert server.end() == 0
-        assert time.monotonic() - began < 25
+        # What it would wait for at most, where something hangs, is twenty seconds.
+        assert seconds_to_end(server) < 15 + 2 * idle
