@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,9 @@ for name in [name for name in os.environ if name.startswith("MEDSEARCH_") and na
     del os.environ[name]
 # Else every test that embeds would first try the engines that happen to be installed, for seconds.
 os.environ["MEDSEARCH_ENGINE"] = "onnxruntime"
+# Begun in the background of a script, what the tests start would not hear of Ctrl-C.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
