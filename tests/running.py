@@ -15,6 +15,11 @@ from typing import Any
 MEDSEARCH = (sys.executable, "-m", "medsearch_desktop")
 
 
+def spoken(text: str) -> str:
+    """Return what a program said, without what asyncio adds in Python's development mode where a machine is slow."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("Executing <"))
+
+
 class Running:
     """A command of its own process and the lines of JSON that it has printed."""
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import messages_made as made
+from running import spoken
 
 
 def test_a_message_over_the_wire_and_a_signal(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_a_message_over_the_wire_and_a_signal(tmp_path: Path) -> None:
     assert process.returncode == 0
     (file,) = (tmp_path / "spool").iterdir()
     # Never what the message says, only what became of it.
-    assert said == f"AA {file.name}\n"
+    assert spoken(said) == f"AA {file.name}\n"
 
 
 def test_wrong_addresses_and_ports(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from running import spoken
 from servers import served
 
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
@@ -152,7 +153,7 @@ def test_where_there_is_no_window_the_browser_shows_the_library(tmp_path: Path, 
         process.terminate()
         assert process.wait(60) == 0
         rows = [json.loads(line) for line in process.stdout]
-        told = process.stderr.read()
+        told = spoken(process.stderr.read())
     assert rows[-1]["shown"] == "browser"
     assert {"root": "sandbox", "no-display": "could not connect to display"}[case] in rows[-1]["why"]
     assert told == f"medsearch: no window: {rows[-1]['why']}; your browser shows the library instead\n"
