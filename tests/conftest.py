@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ for name in [name for name in os.environ if name.startswith("MEDSEARCH_") and na
     del os.environ[name]
 # Else every test that embeds would first try the engines that happen to be installed, for seconds.
 os.environ["MEDSEARCH_ENGINE"] = "onnxruntime"
+# Begun in the background of a script, what the tests start would not hear of Ctrl-C.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
@@ -25,11 +30,26 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+HOMES = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "HOME")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's configuration and data folders out of what several tests share, too."""
+    home = tmp_path_factory.mktemp("nobody")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in HOMES:
+            patch.setenv(variable, str(home))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the user's configuration and data folders out of every test."""
+def own_settings(
+    nobodys_settings: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give every test a configuration and data folders of its own."""
     home = tmp_path_factory.mktemp("home")
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "HOME"):
+    for variable in HOMES:
         monkeypatch.setenv(variable, str(home))
 
 

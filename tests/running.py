@@ -8,9 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+MEDSEARCH = (sys.executable, "-m", "medsearch_desktop")
+
+
+def spoken(text: str) -> str:
+    """Return what a program said, without what asyncio adds in Python's development mode where a machine is slow."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("Executing <"))
 
 
 class Running:
@@ -46,9 +53,14 @@ class Running:
 
 
 @contextmanager
-def command(*arguments: str, environ: dict[str, str] | None = None, group: bool = False) -> Iterator[Running]:
-    """Run `medsearch` with these arguments until the end of the block; with `group` it leads a group of its own."""
-    line = [sys.executable, "-m", "medsearch_desktop", *arguments, "--json"]
+def command(
+    *arguments: str, environ: dict[str, str] | None = None, group: bool = False, begin: Sequence[str] = MEDSEARCH
+) -> Iterator[Running]:
+    """Run `medsearch` with these arguments until the end of the block; with `group` it leads a group of its own.
+
+    `begin` is the beginning of the command line, where it is another one.
+    """
+    line = [*begin, *arguments, "--json"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=group) as process:
         running = Running(process)
         try:

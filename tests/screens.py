@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from running import MEDSEARCH
 
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
 
@@ -47,7 +48,6 @@ for act in sys.argv[1:]:
         press(display, code, down, 0)
         x11.XFlush(display)
         time.sleep(0.2)
-    time.sleep(1)
 """
 
 needs_screen = [
@@ -77,6 +77,23 @@ class Screen:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
 
+    def still(self) -> np.ndarray:
+        """Return what is on it once that is the same twice."""
+        pictures = [self.picture()]
+
+        def is_still() -> bool:
+            pictures.append(self.picture())
+            return np.array_equal(pictures.pop(0), pictures[0])
+
+        until(is_still)
+        return pictures[0]
+
+    def after(self, act: str, before: np.ndarray) -> np.ndarray:
+        """Click or press as `hand` does; return what is on it once that is another picture than `before`, and stays."""
+        hand(act)
+        until(lambda: not np.array_equal(self.picture(), before))
+        return self.still()
+
 
 def hand(*acts: str) -> None:
     """Click at places and press keys on the screen."""
@@ -105,9 +122,9 @@ def own_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen
 
 
 @contextmanager
-def program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run `medsearch app` until the end of the block."""
-    command = [sys.executable, "-m", "medsearch_desktop", "app", *map(str, arguments)]
+def program(*arguments: str | Path, begin: Sequence[str] = MEDSEARCH) -> Iterator[subprocess.Popen[str]]:
+    """Run `medsearch app` until the end of the block; `begin` begins the command line, where it is another one."""
+    command = [*begin, "app", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

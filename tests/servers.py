@@ -7,15 +7,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import uvicorn
+from running import MEDSEARCH
 
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
@@ -75,9 +75,9 @@ class Served:
 
 
 @contextmanager
-def served(library: Path, *arguments: str, **environ: str) -> Iterator[Served]:
-    """Run `medsearch serve` until the end of the block."""
-    command = [sys.executable, "-m", "medsearch_desktop", "serve", "--library", str(library), *arguments]
+def served(library: Path, *arguments: str, begin: Sequence[str] = MEDSEARCH, **environ: str) -> Iterator[Served]:
+    """Run `medsearch serve` until the end of the block; `begin` begins the command line, where it is another one."""
+    command = [*begin, "serve", "--library", str(library), *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ}
     ) as process:

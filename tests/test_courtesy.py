@@ -43,10 +43,11 @@ def test_it_pauses_while_others_are_busy_and_goes_on_after(monkeypatch: pytest.M
 def test_a_pause_ends_when_the_ingest_is_stopped_or_has_waited_long(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     courtesy = Courtesy(load_config({"yield_above": 1}), stop, busy=lambda: 100.0)
+    # Nothing but being stopped ends it.
+    monkeypatch.setattr("medsearch_desktop.courtesy._LONGEST_PAUSE", float("inf"))
     threading.Timer(0.1, stop.set).start()
-    began = time.monotonic()
     courtesy.through(lambda item: item)(1)
-    assert 0.05 < time.monotonic() - began < 30
+    assert stop.is_set()
     monkeypatch.setattr("medsearch_desktop.courtesy._LONGEST_PAUSE", 0.1)
     Courtesy(load_config({"yield_above": 1}), threading.Event(), busy=lambda: 100.0).through(lambda item: item)(1)
 
@@ -56,9 +57,18 @@ def test_others_are_told_from_this_process() -> None:
     assert others() >= 0
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
         try:
-            # Whatever else is going on here, this one uses a part of a core.
-            time.sleep(1.0)
-            assert 1 < others() <= 100
+            if os.name != "nt" and os.getpriority(os.PRIO_PROCESS, spinning.pid) > 0:
+                # What runs at a lower priority does not count.
+                try:
+                    os.setpriority(os.PRIO_PROCESS, spinning.pid, 0)
+                except OSError:
+                    pytest.skip("these tests run at a lower priority, and so would the other: run them without `nice`")
+            # Whatever else is going on here, this one uses a part of a core once it has begun.
+            most, end = 0.0, time.monotonic() + 60
+            while most <= 20 / (os.cpu_count() or 1) and time.monotonic() < end:
+                time.sleep(1.0)
+                most = max(most, others())
+            assert 20 / (os.cpu_count() or 1) < most <= 100
         finally:
             spinning.kill()
 

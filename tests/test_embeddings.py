@@ -162,7 +162,7 @@ def test_in_the_background_questions_are_answered_and_an_ingest_is_caught_up_wit
         def wait(event: SwitchEvent) -> None:
             if event.settled >= 4:
                 reached.set()
-                go_on.wait(60)
+                go_on.wait(300)
 
         switch = library.use_model(OWN, on_event=wait, background=True)
         assert reached.wait(60)

@@ -72,7 +72,7 @@ def test_what_a_change_leaves_empty_goes_with_it(library: Library, tmp_path: Pat
 _MEASURE = """
 import json, sys
 from medsearch_desktop.library import open_library
-with open_library(sys.argv[1], create=True) as library:
+with open_library(sys.argv[1], create=True, threads=2) as library:
     summary = library.ingest([sys.argv[2]])
 with open("/proc/self/status") as status:
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))

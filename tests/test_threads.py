@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,11 @@ def library(tmp_path: Path):
         yield opened
 
 
-def test_questions_are_answered_while_others_write(library: Library, tmp_path: Path) -> None:
+def test_questions_are_answered_while_others_write(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Written in many parts, on a machine that is fast as well.
+    monkeypatch.setattr("medsearch_desktop.ingest.FILES_PER_COMMIT", 30)
     more = write_department(tmp_path / "more", studies=30, first=7)
     done = threading.Event()
     asked = [0] * 5
@@ -63,16 +68,23 @@ def test_questions_are_answered_while_others_write(library: Library, tmp_path: P
                     assert (len(found.images), len(found.report_ids)) == (2, 1)
                     assert library.thumbnail(uid(1, 1, 1))
 
+    def wait(event: IngestEvent) -> None:
+        # Between two parts everybody asks at least once more.
+        if event.settled % 30 == 15:
+            before, end = min(asked), time.monotonic() + 120
+            while min(asked) == before and time.monotonic() < end:
+                time.sleep(0.01)
+
     with ThreadPoolExecutor(5) as pool:
         threads = [pool.submit(ask, number) for number in range(5)]
         try:
-            summary = library.ingest([more])
+            summary = library.ingest([more], on_event=wait)
         finally:
             done.set()
         for thread in threads:
             thread.result()
     assert (summary.indexed, summary.failed) == (90, 0)
-    assert min(asked) >= 2
+    assert min(asked) >= 3
     assert library.search("study", k=100).total == library.fulltext.document_count == 36
     assert library.vectors.count == library.totals().images == 72
     assert all(each.undone_at for each in library.corrections())

@@ -211,7 +211,8 @@ class Watcher:
                 return
             if paths is None:
                 if _identity(folder.root) is not None:
-                    folder.polled = True
+                    # A walk behind the first listing: what came before that is in none of them.
+                    folder.polled, folder.next_walk = True, 0.0
                     yield Silent(folder.root)
                 continue
             if not paths:

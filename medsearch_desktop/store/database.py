@@ -172,13 +172,13 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Commit all that is written inside, or nothing of it."""
         with self._write_lock, self._using():
-            self._connection.begin()
             try:
+                self._connection.begin()
                 yield
+                self._connection.commit()
             except BaseException:
                 self._rollback()
                 raise
-            self._connection.commit()
 
     def _rollback(self) -> None:
         try:
@@ -485,6 +485,11 @@ def _translated(file: Path) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise _as_ours(error, file) from error
+    except RuntimeError as error:
+        # DuckDB looks for signals while it works, and throws away the KeyboardInterrupt that comes of Ctrl-C.
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _as_ours(error: duckdb.Error, file: Path) -> LibraryError:

@@ -9,11 +9,11 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from held import Held
 from makers import Film, dataset, write_department
 
 from medsearch_desktop.library import FORMAT, MARKER, open_library
@@ -100,11 +100,11 @@ def test_a_claim_of_four_gigabytes(tmp_path: Path, source: Path, claim: Callable
     content = film.read_bytes()
     film.write_bytes(claim(content))
     assert film.read_bytes() != content
-    # A limit on the address space would stop any attempt to allocate what is claimed.
+    # A limit on the address space would stop any attempt to allocate what is claimed. Each thread takes of it, too.
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (6 << 30,) * 2)\n"
     code += "from medsearch_desktop.serve.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, "ingest", "--json", "--library", tmp_path / "library", source],
+        [sys.executable, "-c", code, "ingest", "--json", "--threads", "2", "--library", tmp_path / "library", source],
         capture_output=True,
         text=True,
         check=False,
@@ -145,25 +145,19 @@ def test_a_library_of_a_newer_format(tmp_path: Path, source: Path) -> None:
 
 
 def test_two_processes_on_one_library(tmp_path: Path, source: Path) -> None:
-    write_department(source, studies=40)
-    command = [
-        sys.executable,
-        "-m",
-        "medsearch_desktop",
-        "ingest",
-        "--json",
-        "--library",
-        str(tmp_path / "library"),
-        str(source),
-    ]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "library" / "library.duckdb").exists():
-        time.sleep(0.02)
-    done = medsearch("ingest", "--library", tmp_path / "library", source)
-    out, _ = first.communicate()
+    write_department(source, studies=12)
+    held = Held(tmp_path, "s50000006/image1")
+    command = [*held.line, "ingest", "--json", "--library", str(tmp_path / "library"), str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            held.until_reached(first)
+            done = medsearch("ingest", "--library", tmp_path / "library", source)
+        finally:
+            held.go_on()
+        out, _ = first.communicate()
     assert (done.returncode, first.returncode) == (1, 0)
     assert "is in use by" in done.stderr
-    assert json.loads(out)["images"] == 80
+    assert json.loads(out)["images"] == 24
 
 
 def test_a_missing_model_file(tmp_path: Path, source: Path) -> None:
@@ -184,26 +178,23 @@ def test_a_missing_model_file(tmp_path: Path, source: Path) -> None:
 
 
 def test_ctrl_c_says_that_one_may_go_on(tmp_path: Path) -> None:
-    source = write_department(tmp_path / "source", studies=120)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medsearch_desktop", "ingest", "--library", str(tmp_path / "library"), str(source)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while not list((tmp_path / "library").glob("thumbnails/*/*.webp")):
-        assert process.poll() is None, "the ingest ended before it could be stopped"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    source, held = write_department(tmp_path / "source", studies=30), Held(tmp_path, "s50000015/image1")
+    command = [*held.line, "ingest", "--library", str(tmp_path / "library"), str(source)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            held.until_reached(process)
+            process.send_signal(signal.SIGINT)
+        finally:
+            held.go_on()
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "goes on from there" in err
     assert "Traceback" not in err
     with open_library(tmp_path / "library") as library:
         kept = library.totals().images
-    assert 0 < kept < 240
+    assert 0 < kept < 60
     answer = json.loads(medsearch("ingest", "--json", "--library", tmp_path / "library", source).stdout)
-    assert answer["images"] == 240 - kept
+    assert answer["images"] == 60 - kept
 
 
 def test_wrong_settings_stop_the_program(tmp_path: Path) -> None:

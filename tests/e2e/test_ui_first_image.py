@@ -43,6 +43,8 @@ def test_the_thumbnail_stands_in_until_the_pixels_are_there_and_says_so(tmp_path
         # With its own words on it even where overlays are off.
         page.keyboard.press("o")
         assert "preview" in pane.locator(".bottom-left").inner_text()
+        while not asked:
+            page.wait_for_timeout(50)
         asked[0].continue_()
         page.locator(".pane[data-state=shown]").wait_for()
         assert pane.locator("img.preview").count() == 0

@@ -14,7 +14,9 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from held import Held
 from makers import write_department
+from running import spoken
 from screens import (
     HEIGHT,
     PATIENCE_SECONDS,
@@ -71,7 +73,7 @@ def test_the_window_shows_the_library_and_closes_well(screen: Screen, made: Path
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0
     assert [json.loads(line)["shown"] for line in out.splitlines()] == ["window"]
-    assert err == ""
+    assert spoken(err) == ""
     assert find_owner(made) is None
     row = json.loads(geometry_file().read_text())
     assert (row["width"], row["height"], row["maximized"]) == (1280, 860, False)
@@ -117,30 +119,31 @@ def test_windows_onto_a_server_come_and_go_and_go_with_it(screen: Screen, made: 
 
 @needs_pages
 def test_closing_the_window_parks_an_ingest(screen: Screen, tmp_path: Path) -> None:
-    source = write_department(tmp_path / "source", studies=100)
-    with program("--library", tmp_path / "library") as process:
+    source, held = write_department(tmp_path / "source", studies=30), Held(tmp_path, "s50000012/image1")
+    with program("--library", tmp_path / "library", begin=held.line) as process:
         window = window_of(process)
         owner = until(lambda: find_owner(tmp_path / "library"))
         until(RemoteLibrary(owner).answers)
         until(lambda: screen.picture().any())
         headers = {"Authorization": f"Bearer {owner.token}"}
         with httpx.Client(base_url=owner.url, headers=headers, timeout=60, trust_env=False) as client:
-            client.post("/api/jobs", json={"paths": [str(source)]}).raise_for_status()
-            until(lambda: (client.get("/api/jobs").json()["jobs"][0]["progress"] or {}).get("settled"))
-        # While the window goes, the ingest stands: how long an engine takes to close is not what is asked here.
-        process.send_signal(signal.SIGSTOP)
-        window.terminate()
-        until(lambda: window.status() == psutil.STATUS_ZOMBIE)
-        process.send_signal(signal.SIGCONT)
+            job = client.post("/api/jobs", json={"paths": [str(source)]}).raise_for_status().json()
+            with client.stream("GET", f"/api/jobs/{job['job_id']}/events") as events:
+                held.until_reached(process)
+                window.terminate()
+                # They end when every job has been told to stop: this one, which stands still, as well.
+                told = [json.loads(line[6:])["state"] for line in events.iter_lines() if line.startswith("data: ")]
+                assert told[-1] == "running"
+        held.go_on()
         assert process.wait(120) == 0
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert spoken(process.stderr.read()) == ""
     with open_library(tmp_path / "library") as library:
         kept = library.totals()
-        assert 0 < kept.files < 300
+        assert 0 < kept.files < 90
         assert library.vectors.count == kept.vectors == kept.images
         library.ingest([source])
-        assert library.totals().images == 200
+        assert library.totals().images == 60
 
 
 @needs_pages
@@ -159,9 +162,16 @@ def test_the_menu_adds_a_folder_and_closes(screen: Screen, tmp_path: Path, monke
         until(lambda: len(np.unique(screen.picture().reshape(-1, 3), axis=0)) > 50)
         owner = find_owner(tmp_path / "library")
         assert owner is not None
-        hand(menu, "Down", "Return", "Return")
+        seen = screen.still()
+        for act in (menu, "Down", "Return"):
+            seen = screen.after(act, seen)
+        # The dialog is there.
+        hand("Return")
         until(lambda: RemoteLibrary(owner).search("").total == 2)
-        hand(menu, "Up", "Return")
+        seen = screen.still()
+        for act in (menu, "Up"):
+            seen = screen.after(act, seen)
+        hand("Return")
         assert process.wait(120) == 0
     with open_library(tmp_path / "library") as library:
         assert library.holdings.sources() == [(str(source), True, 6)]
@@ -207,7 +217,9 @@ const attempts = [
   () => window.pywebview._jsApiCallback('__class__.__base__.__subclasses__', [], '1'),
 ];
 async function run() {
-  await wait(2000);
+  // The bridge is put into the page by the window, some time after the page has begun.
+  while (!window.pywebview?.api || !window.pywebview._jsApiCallback) await wait(100);
+  await wait(1000);
   for (const attempt of attempts) {
     attempt();
     await wait(300);

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 from faults.broken_disk import Breaking, needs_breaking
+from held import Held
 from makers import Film, dataset, write_department
 from pynetdicom import AE
 from running import command
@@ -30,13 +31,13 @@ CR = "1.2.840.10008.5.1.4.1.1.1"
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["forwards", "backwards"])
 def test_an_ingest_during_which_the_clock_is_set_hides_no_change(tmp_path: Path, jump: int) -> None:
     source, path = write_department(tmp_path / "source", studies=4, size=64), tmp_path / "library"
-    breaking = Breaking(tmp_path)
-    command = [sys.executable, "-m", "medsearch_desktop", "ingest", "--json", "--library", str(path), str(source)]
+    breaking, held = Breaking(tmp_path), Held(tmp_path, "s50000002/image1")
+    command = [*held.line, "ingest", "--json", "--library", str(path), str(source)]
     with subprocess.Popen(command, env=breaking.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while process.poll() is None and not (path / "in-hand").exists():
-            time.sleep(0.002)
         # Now it reads.
+        held.until_reached(process)
         breaking["clock"] = jump
+        held.go_on()
         out, err = process.communicate()
     assert process.returncode == 0, err
     assert b"Traceback" not in err
@@ -69,7 +70,7 @@ def test_a_server_whose_clock_is_set_keeps_its_logins_deadlines_and_owner(tmp_pa
             address = client.post("/api/login").json()["path"]
             breaking["clock"] = jump
             # Good for once within its minute, whatever the clock says.
-            with httpx.Client(base_url=server.url, trust_env=False) as window:
+            with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as window:
                 assert window.get(address).status_code in (200, 303)
                 assert window.get(address).status_code == 401
                 assert window.get("/api/status").status_code == 200

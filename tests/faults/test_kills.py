@@ -85,17 +85,19 @@ def test_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     began = time.monotonic()
     assert run("ingest", "--library", path, source).wait() == 0
     whole = time.monotonic() - began
+    # How long each takes when nothing happens to it, as far as that was seen.
+    took: dict[str, float] = {}
     kills: Counter[str] = Counter()
     step = 0
     while kills.total() < KILLS:
         assert step < 4 * KILLS, f"it ends before it can be killed: {kills}"
         change_something(source, path, rng, step)
         what, words = command(path, source, rng)
-        process = run(*words)
+        process, began = run(*words), time.monotonic()
         try:
-            process.wait(rng.uniform(0.15, 1.0) * whole)
-            # It was done before: the machine is less busy now than when that was measured.
-            whole = max(0.7 * whole, 2.0)
+            process.wait(rng.uniform(0.15, 1.0) * took.get(what, whole))
+            # It was done before: the machine is less busy now than when that was measured, or this is soon done.
+            took[what] = time.monotonic() - began
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

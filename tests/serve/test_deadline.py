@@ -11,18 +11,38 @@ from typing import Any
 import pytest
 from servers import Local, local_server
 
-from medsearch_desktop.library import Library, open_library
+from medsearch_desktop.library import open_library
+from medsearch_desktop.serve.api import app
+from medsearch_desktop.serve.deadline import Deadline
+from medsearch_desktop.serve.security import App
+
+
+class Bounds(Deadline):
+    """The real one with a limit that tests change: a short one is for what waits, not for what a slow machine does."""
+
+    limit = 60.0
+
+    def __init__(self, inner: App, *, seconds: float) -> None:
+        super().__init__(inner, seconds=seconds)
+        assert seconds == 1.0
+
+    @property
+    def _seconds(self) -> float:
+        return Bounds.limit
+
+    @_seconds.setter
+    def _seconds(self, seconds: float) -> None:
+        """Leave it to the test."""
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with open_library(tmp_path / "library", create=True, max_answer_seconds=1.0) as library:
-        yield library
-
-
-@pytest.fixture
-def served(library: Library) -> Iterator[Local]:
-    with local_server(library) as local:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    monkeypatch.setattr(app, "Deadline", Bounds)
+    monkeypatch.setattr(Bounds, "limit", 60.0)
+    with (
+        open_library(tmp_path / "library", create=True, max_answer_seconds=1.0) as library,
+        local_server(library) as local,
+    ):
         yield local
 
 
@@ -30,21 +50,23 @@ def test_a_question_that_takes_too_long_is_told_so(served: Local, monkeypatch: p
     release, ended = threading.Event(), threading.Event()
 
     def facets(*_: Any) -> dict[str, Any]:
-        release.wait(30)
+        release.wait(300)
         ended.set()
         return {}
 
     monkeypatch.setattr(served.library, "facets", facets)
+    monkeypatch.setattr(Bounds, "limit", 0.5)
     answer = served.client.get("/api/facets", params={"q": "effusion"})
     assert answer.status_code == 503
     assert answer.json()["error"]["kind"] == "slow"
     assert "max_answer_seconds" in answer.json()["error"]["remedy"]
     assert "content-security-policy" in answer.headers
+    monkeypatch.setattr(Bounds, "limit", 60.0)
     # Others are answered meanwhile, and the same connection takes the next question.
     assert served.client.get("/api/search", params={"facets": False}).status_code == 200
     assert not ended.is_set()
     release.set()
-    assert ended.wait(10)
+    assert ended.wait(60)
     assert served.client.get("/api/facets").json() == {}
 
 
@@ -54,11 +76,13 @@ def test_what_fails_after_the_deadline_disturbs_nobody(
     release, words = threading.Event(), "Doe^John"
 
     def facets(*_: Any) -> dict[str, Any]:
-        release.wait(30)
+        release.wait(300)
         raise RuntimeError(words)
 
     monkeypatch.setattr(served.library, "facets", facets)
+    monkeypatch.setattr(Bounds, "limit", 0.5)
     assert served.client.get("/api/facets").status_code == 503
+    monkeypatch.setattr(Bounds, "limit", 60.0)
     release.set()
     assert served.client.get("/api/status").status_code == 200
     assert "Doe" not in "".join(capfd.readouterr())
@@ -66,9 +90,10 @@ def test_what_fails_after_the_deadline_disturbs_nobody(
 
 def test_what_changes_something_is_waited_for(served: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
+    monkeypatch.setattr(Bounds, "limit", 0.2)
 
     def label(*_: Any) -> None:
-        done.wait(1.5)
+        done.wait(1.0)
         done.set()
 
     monkeypatch.setattr(served.library, "label", label)
@@ -79,9 +104,10 @@ def test_what_changes_something_is_waited_for(served: Local, monkeypatch: pytest
 
 def test_an_export_is_waited_for(served: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     write = served.library.lists.export_zip
+    monkeypatch.setattr(Bounds, "limit", 0.2)
 
     def export_zip(*given: Any, **named: Any) -> int:
-        time.sleep(1.5)
+        time.sleep(1.0)
         return write(*given, **named)
 
     served.library.lists.create_teaching("basics")

@@ -31,7 +31,7 @@ def test_a_server_without_a_window_has_none_to_bring(server: Served, library: Pa
     with server.client() as client:
         assert client.post("/api/window", json={}).json() == {"raised": False}
         assert client.post("/api/window", json={"screen": "x" * 201}).status_code == 422
-    assert httpx.post(f"{server.url}/api/window", json={}, trust_env=False).status_code == 401
+    assert httpx.post(f"{server.url}/api/window", json={}, trust_env=False, timeout=60).status_code == 401
 
 
 def test_the_window_is_asked_for_by_its_screen() -> None:

@@ -310,7 +310,7 @@ def test_without_the_token_nothing_is_answered(server: Local) -> None:
             session.execute(gql("{ __typename }"))
         assert caught.value.code == 401
     url = f"http://127.0.0.1:{server.port}/graphql"
-    assert httpx.post(url, json={"query": "{ __typename }"}, trust_env=False).status_code == 401
+    assert httpx.post(url, json={"query": "{ __typename }"}, trust_env=False, timeout=60).status_code == 401
     other = server.client.post("/graphql", json={"query": "{ __typename }"}, headers={"Origin": "http://evil.example"})
     assert other.status_code == 403
 

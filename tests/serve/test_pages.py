@@ -73,7 +73,7 @@ def test_no_way_leads_out_of_the_folder(server: Local, path: str) -> None:
 
 def test_pages_need_the_secret_too(server: Local) -> None:
     url = f"http://127.0.0.1:{server.port}"
-    with httpx.Client(base_url=url, trust_env=False) as stranger:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as stranger:
         assert stranger.get("/").status_code == 401
         login = server.client.post("/api/login").json()["path"]
         answer = stranger.get(login, follow_redirects=True)

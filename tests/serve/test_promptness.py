@@ -53,6 +53,6 @@ def test_every_answer_tells_how_long_the_server_took(server: Served, path: str) 
 
 
 def test_who_is_not_let_in_is_not_told(server: Served) -> None:
-    answer = httpx.get(f"{server.url}/api/status", trust_env=False)
+    answer = httpx.get(f"{server.url}/api/status", trust_env=False, timeout=60)
     assert answer.status_code == 401
     assert "server-timing" not in answer.headers

@@ -193,9 +193,10 @@ def test_without_token_or_from_elsewhere_nothing_is_remembered_or_sent(server: L
         remember(server, place)
         base = str(server.client.base_url)
         for headers in ({}, {"Authorization": "Bearer wrong"}):
-            answer = httpx.post(f"{base}/api/send", json={"station": "archive", "question": "view:PA"}, headers=headers)
+            body = {"station": "archive", "question": "view:PA"}
+            answer = httpx.post(f"{base}/api/send", json=body, headers=headers, timeout=60)
             assert answer.status_code == 401
-            assert httpx.get(f"{base}/api/stations", headers=headers).status_code == 401
+            assert httpx.get(f"{base}/api/stations", headers=headers, timeout=60).status_code == 401
         for path, body in (
             ("/send", {"station": "archive", "question": "view:PA"}),
             ("/stations/echo", {"name": "archive"}),
@@ -253,7 +254,7 @@ def test_sending_is_stopped_after_the_file_in_hand_and_goes_on(server: Local, tm
 
     def store(event: evt.Event) -> int:
         came.append(str(event.dataset.SOPInstanceUID))
-        going.wait(30)
+        going.wait(300)
         return 0x0000
 
     ae = AE("SLOW")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from held import hold
 from makers import Film, dataset, register_model
 from pynetdicom import AE
-from servers import local_server, served
+from servers import Served, local_server, served
 
 from medsearch_desktop.library import open_library
 from medsearch_desktop.serve import upkeep
@@ -104,15 +106,17 @@ def here(tmp_path: Path) -> Any:
 
 
 def test_a_batch_that_is_stopped_pauses_its_folder_until_told(
-    here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path]
+    here: Any, tmp_path: Path, write_film: Callable[[Path, Film], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    still = hold(monkeypatch, "scans")
     source = tmp_path / "scans"
     for image in range(1, 13):
-        write_film(source / f"{image}.dcm", Film(image=image, size=300))
+        write_film(source / f"{image}.dcm", Film(image=image, size=64))
     client = here.client
     post(client, "/api/watched/on", path=str(source))
     job_id = until(lambda: folder(client, source).get("job_id"))
     post(client, f"/api/jobs/{job_id}/cancel")
+    still.go_on.set()
     until(lambda: folder(client, source)["state"] == "paused")
     assert client.get(f"/api/jobs/{job_id}").json()["state"] == "stopped"
     before = total(client)
@@ -274,24 +278,48 @@ def fill(path: Path, count: int, *, kept: int) -> None:
     assert (path / "library.duckdb").stat().st_size > 64 << 20
 
 
+# The program as it is, but for the new database, which takes its place when it is told to.
+SLOW_COMPACTION = """
+import sys, time
+from pathlib import Path
+from medsearch_desktop.serve.cli import main
+from medsearch_desktop.store.database import Database
+replace_by, go_on = Database.replace_by, Path(sys.argv[1])
+def wait(self, copy, **more):
+    while not go_on.exists():
+        time.sleep(0.01)
+    return replace_by(self, copy, **more)
+Database.replace_by = wait
+sys.exit(main(sys.argv[2:]))
+"""
+
+
 def test_a_server_writes_its_database_anew_once_nobody_asks(tmp_path: Path) -> None:
-    library = tmp_path / "library"
+    library, go_on = tmp_path / "library", tmp_path / "go-on"
     fill(library, 36_000, kept=12_000)
     file, part = library / "library.duckdb", library / "library.duckdb.compact"
-    before, meanwhile = file.stat().st_size, 0
-    with begun(library, MEDSEARCH_COMPACT_IDLE="4") as server, server.client() as client:
+    before, idle, paths = file.stat().st_size, 4, ("/api/status", "/api/failures", "/api/search?q=view:PA")
+    begin = [sys.executable, "-c", SLOW_COMPACTION, str(go_on)]
+    with begun(library, begin=begin, MEDSEARCH_COMPACT_IDLE=str(idle)) as server, server.client() as client:
+        asked, longest = time.monotonic(), 0.0
         for _ in range(12):
             # While somebody asks it waits.
+            began = time.monotonic()
             assert client.get("/api/search", params={"q": "view:PA"}).status_code == 200
+            longest, asked = max(longest, time.monotonic() - asked), began
             time.sleep(0.5)
+        early = part.exists()
+        # Unless this machine is so busy that nobody asked for so long.
+        assert not early or max(longest, time.monotonic() - asked) >= idle
+        until(part.exists)
+        for path in paths * 3:
+            assert client.get(path).status_code == 200
+        assert part.exists()
         assert file.stat().st_size == before
-        while not part.exists():
-            time.sleep(0.002)
+        go_on.touch()
         while file.stat().st_size == before:
-            meanwhile += 1
-            for path in ("/api/status", "/api/failures", "/api/search?q=view:PA"):
+            for path in paths:
                 assert client.get(path).status_code == 200
-        assert meanwhile
         assert file.stat().st_size < before / 2
         post(client, "/api/saved", name="mine", question="effusion")
         assert server.end() == 0
@@ -302,8 +330,16 @@ def test_a_server_writes_its_database_anew_once_nobody_asks(tmp_path: Path) -> N
 
 
 def test_the_server_ends_within_a_moment_while_it_watches_and_receives(tmp_path: Path) -> None:
+    def seconds_to_end(server: Served) -> float:
+        began = time.monotonic()
+        assert server.end() == 0
+        return time.monotonic() - began
+
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
+    with begun(tmp_path / "library") as server:
+        # As long as it takes on this machine.
+        idle = seconds_to_end(server)
     with begun(tmp_path / "library", "--watch") as server, server.client() as client:
         for name in ("one", "two"):
             post(client, "/api/watched/on", path=str(tmp_path / name))
@@ -312,6 +348,5 @@ def test_the_server_ends_within_a_moment_while_it_watches_and_receives(tmp_path:
         ae.add_requested_context(CR)
         association = ae.associate("127.0.0.1", port)
         assert association.is_established
-        began = time.monotonic()
-        assert server.end() == 0
-        assert time.monotonic() - began < 25
+        # What it would wait for at most, where something hangs, is twenty seconds.
+        assert seconds_to_end(server) < 15 + 2 * idle

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from running import spoken
 from servers import served
 
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
@@ -76,7 +77,7 @@ def awaited(path: Path) -> str:
 
 def opens(address: str) -> bool:
     """Whether an address logs a browser window in and shows the interface."""
-    with httpx.Client(trust_env=False) as window:
+    with httpx.Client(trust_env=False, timeout=60) as window:
         answer = window.get(address, follow_redirects=True)
     return answer.status_code == 200 and "<html" in answer.text.lower()
 
@@ -148,11 +149,11 @@ def test_where_there_is_no_window_the_browser_shows_the_library(tmp_path: Path, 
         assert owner.token not in address
         assert opens(address)
         # It was good for once.
-        assert httpx.get(address, trust_env=False).status_code == 401
+        assert httpx.get(address, trust_env=False, timeout=60).status_code == 401
         process.terminate()
         assert process.wait(60) == 0
         rows = [json.loads(line) for line in process.stdout]
-        told = process.stderr.read()
+        told = spoken(process.stderr.read())
     assert rows[-1]["shown"] == "browser"
     assert {"root": "sandbox", "no-display": "could not connect to display"}[case] in rows[-1]["why"]
     assert told == f"medsearch: no window: {rows[-1]['why']}; your browser shows the library instead\n"

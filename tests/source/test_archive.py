@@ -208,12 +208,13 @@ def test_a_bomb_costs_no_memory(
         for _ in range(100):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     found = contents(str(path))
-    took, peak = time.monotonic() - started, tracemalloc.get_traced_memory()[1]
+    took, peak = time.process_time() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "holds more" in found.problem
     assert peak < 100 << 20
+    # Of the processor: how long one waits depends on what else the machine does.
     assert took < 10
 
 
@@ -404,9 +405,13 @@ def test_an_archive_that_is_away_is_offline(library: Library, department: Path, 
     assert library.totals().images == 4
 
 
-def test_an_interrupted_archive_goes_on(library: Library, department: Path, tmp_path: Path) -> None:
+def test_an_interrupted_archive_goes_on(
+    library: Library, department: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import threading
 
+    # It tells of files as they are committed, which a fast machine does once, at the end.
+    monkeypatch.setattr("medsearch_desktop.ingest.FILES_PER_COMMIT", 1)
     drop = tmp_path / "drop"
     drop.mkdir()
     os.utime(pack_folder(drop / "cd.tar.xz", department), (1_600_000_000, 1_600_000_000))
@@ -478,7 +483,7 @@ def test_inner_archives_share_what_the_outer_one_may_hold(tmp_path: Path, monkey
     assert sum(member.size for member in found.members if not member.problem) <= 100_000
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_name_given_over_and_over_takes_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     block = tarfile.TarInfo("same").tobuf()

@@ -117,16 +117,22 @@ def test_a_message_beyond_the_limit_ends_the_connection(tmp_path: Path) -> None:
 
 
 def test_too_many_connections_silent_ones_and_strangers_are_closed(tmp_path: Path) -> None:
-    async def talk(port: int, _: list[tuple[str, str]]) -> None:
-        waiting = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.sleep(0.1)
+    async def one_too_many(port: int, _: list[tuple[str, str]]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(framed(made.hl7("x")))
+        assert b"MSA|AA" in await reader.readuntil(b"\x1c\r")
         assert await send(port, framed(made.hl7("x"))) == b""
-        # The silent one is ended, and there is room again.
-        assert await waiting[0].read() == b""
-        waiting[1].close()
+        writer.close()
+
+    async def silent(port: int, _: list[tuple[str, str]]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # It is ended, and there is room again.
+        assert await reader.read() == b""
+        writer.close()
         assert b"MSA|AA" in await send(port, framed(made.hl7("x")))
 
-    serve(tmp_path, talk, max_connections=1, idle_seconds=0.5)
+    serve(tmp_path, one_too_many, max_connections=1)
+    serve(tmp_path, silent, max_connections=1, idle_seconds=0.5)
     stranger = Listener(Spool(tmp_path))
     assert not stranger._is_allowed("192.0.2.7")
     assert Listener(Spool(tmp_path), allowed=["192.0.2.0/24"])._is_allowed("::ffff:192.0.2.7")

@@ -222,7 +222,7 @@ def test_only_known_titles_and_networks_may_send(spool: Spool) -> None:
         known.release()
         assert receiver.counts.rejected == 2
     with receiving(spool, networks=("10.0.0.0/8", "192.168.1.7")) as (receiver, _):
-        stranger = socket.create_connection(("127.0.0.1", receiver.port), 5)
+        stranger = socket.create_connection(("127.0.0.1", receiver.port), 60)
         assert stranger.recv(1) == b""
         stranger.close()
     with receiving(spool, networks=("127.0.0.1",)) as (receiver, _):
@@ -248,7 +248,7 @@ def test_silence_ends_an_association(spool: Spool) -> None:
 
 
 def test_strangers_break_nothing(spool: Spool) -> None:
-    with receiving(spool, idle_seconds=2.0) as (receiver, kept):
+    with receiving(spool, idle_seconds=30.0) as (receiver, kept):
         for data in (
             b"GET / HTTP/1.1\r\n\r\n",
             b"\x01\x00\xff\xff\xff\xff",
@@ -256,9 +256,9 @@ def test_strangers_break_nothing(spool: Spool) -> None:
             b"",
             os.urandom(999),
         ):
-            with socket.create_connection(("127.0.0.1", receiver.port), 5) as stranger:
+            with socket.create_connection(("127.0.0.1", receiver.port), 60) as stranger:
                 stranger.sendall(data)
-        half = socket.create_connection(("127.0.0.1", receiver.port), 5)
+        half = socket.create_connection(("127.0.0.1", receiver.port), 60)
         half.sendall(struct.pack(">BBL", 1, 0, 500) + b"half")
         assert send(receiver, dataset(Film())) == [0x0000]
         half.close()
@@ -358,7 +358,7 @@ def test_mutual_tls(spool: Spool, tmp_path: Path) -> None:
         assert association.send_c_store(dataset(Film())).Status == 0x0000
         association.release()
         with (
-            socket.create_connection(("127.0.0.1", receiver.port), 5) as plain,
+            socket.create_connection(("127.0.0.1", receiver.port), 60) as plain,
             _client(stranger, authority).wrap_socket(plain) as encrypted,
             pytest.raises((ssl.SSLError, ConnectionError)),
         ):

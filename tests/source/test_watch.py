@@ -23,7 +23,7 @@ def watched(watcher: Watcher) -> Iterator[Told]:
     """Collect what a watcher tells until the end of the block."""
     told: Told = []
     stop = threading.Event()
-    thread = threading.Thread(target=lambda: told.extend([]) or [told.append(each) for each in watcher.changes(stop)])
+    thread = threading.Thread(target=lambda: [told.append(each) for each in watcher.changes(stop)])
     thread.start()
     try:
         until(lambda: told)
@@ -57,15 +57,25 @@ def test_all_of_a_folder_is_told_first(watcher: Watcher, tmp_path: Path) -> None
 
 
 def test_a_file_is_told_once_it_has_stopped_growing(watcher: Watcher, tmp_path: Path) -> None:
-    file = tmp_path / "in" / "a" / "film.dcm"
     with watched(watcher) as told:
-        file.parent.mkdir()
-        with file.open("wb", buffering=0) as growing:
-            for _ in range(15):
-                growing.write(b"x" * 1000)
-                time.sleep(0.1)
-                assert str(file) not in paths(told)
-        until(lambda: str(file) in paths(told))
+        for attempt in range(50):
+            file = tmp_path / "in" / "a" / f"film{attempt}.dcm"
+            file.parent.mkdir(exist_ok=True)
+            longest, begun = 0.0, time.monotonic()
+            with file.open("wb", buffering=0) as growing:
+                for _ in range(15):
+                    growing.write(b"x" * 1000)
+                    time.sleep(0.1)
+                    early = str(file) in paths(told)
+                    longest, begun = max(longest, time.monotonic() - begun), time.monotonic()
+                    if longest >= 0.5:
+                        break
+                    assert not early
+            until(lambda file=file: str(file) in paths(told))
+            if longest < 0.5:
+                return
+    # A machine that is so busy that this test itself pauses for that long says nothing.
+    pytest.fail("it never grew without a pause")
 
 
 def test_renamed_and_deleted_files_are_told(watcher: Watcher, tmp_path: Path) -> None:
@@ -74,7 +84,6 @@ def test_renamed_and_deleted_files_are_told(watcher: Watcher, tmp_path: Path) ->
     for name in ("old", "doomed"):
         (home / name).write_bytes(b"x")
     with watched(watcher) as told:
-        time.sleep(1.0)
         (home / "old").rename(home / "new")
         (home / "doomed").unlink()
         until(lambda: {str(home / "new"), str(home)} <= paths(told))
@@ -84,7 +93,6 @@ def test_a_folder_that_is_moved_in_is_told_by_its_files(watcher: Watcher, tmp_pa
     (tmp_path / "made" / "deep").mkdir(parents=True)
     (tmp_path / "made" / "deep" / "film").write_bytes(b"x")
     with watched(watcher) as told:
-        time.sleep(0.6)
         (tmp_path / "made").rename(tmp_path / "in" / "moved")
         until(lambda: str(tmp_path / "in" / "moved" / "deep" / "film") in paths(told))
 
@@ -96,12 +104,18 @@ def test_a_folder_that_went_is_told_when_it_is_back(watcher: Watcher, tmp_path: 
         until(lambda: Away(str(root), away=True) in told)
         (tmp_path / "elsewhere").rename(root)
         until(lambda: told[-1] == Settled(str(root)) and Away(str(root), away=False) in told)
-        # Another folder of that name is heard as the first was.
+        # Another folder of that name is heard as the first was, from when it has been seen.
         shutil.rmtree(root)
         root.mkdir()
-        time.sleep(1.2)
-        (root / "late").write_bytes(b"x")
-        until(lambda: str(root / "late") in paths(told))
+        late: list[str] = []
+
+        def is_heard() -> bool:
+            late.append(str(root / f"late{len(late)}"))
+            Path(late[-1]).write_bytes(b"x")
+            time.sleep(0.6)
+            return not paths(told).isdisjoint(late)
+
+        until(is_heard)
 
 
 def test_what_is_hidden_or_left_out_is_not_told(tmp_path: Path) -> None:
@@ -122,7 +136,6 @@ def test_a_folder_in_what_is_left_out_is_watched_when_it_is_named(tmp_path: Path
         [str(tmp_path / "library" / "received")], still_seconds=0.3, leave_out=[str(tmp_path / "library")]
     )
     with watched(watcher) as told:
-        time.sleep(0.6)
         (tmp_path / "library" / "received" / "a").write_bytes(b"x")
         until(lambda: paths(told))
 
@@ -131,14 +144,6 @@ def test_a_missed_event_is_mended_by_the_next_walk(tmp_path: Path) -> None:
     watcher = Watcher([str(tmp_path)], walk_seconds=0.5)
     with watched(watcher) as told:
         until(lambda: told.count(Settled(str(tmp_path))) >= 3)
-
-
-def test_what_could_not_be_taken_is_told_again(tmp_path: Path) -> None:
-    watcher = Watcher([str(tmp_path)], still_seconds=0.1)
-    watcher.again(Settled(str(tmp_path)))
-    with watched(watcher) as told:
-        watcher.again(Settled(str(tmp_path)))
-        until(lambda: told.count(Settled(str(tmp_path))) >= 2)
 
 
 def test_a_folder_that_was_never_there_is_an_error(tmp_path: Path) -> None:
@@ -156,7 +161,8 @@ def test_a_folder_that_cannot_be_listened_to_is_listed(tmp_path: Path, monkeypat
     watcher = Watcher([str(tmp_path)], still_seconds=0.2, poll_seconds=0.3)
     with watched(watcher) as told:
         until(lambda: Silent(str(tmp_path)) in told)
-        time.sleep(1.0)
+        # What came before the first listing is in none of them: all of the folder is looked at once more.
+        until(lambda: told.count(Settled(str(tmp_path))) == 2)
         (tmp_path / "a").write_bytes(b"x")
         until(lambda: str(tmp_path / "a") in paths(told))
 
@@ -177,6 +183,8 @@ def test_the_kind_of_a_mount_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_could_not_be_taken_is_told_again_soon_the_first_of_all_too(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     watcher, stop = Watcher([str(tmp_path / "in")], still_seconds=0.1), threading.Event()
+    # Before it has begun that is no news.
+    watcher.again(Settled(str(tmp_path / "in")))
     began = time.monotonic()
     for told, change in enumerate(watcher.changes(stop), start=1):
         assert change == Settled(str(tmp_path / "in"))

@@ -72,18 +72,24 @@ def test_a_library_comes_back_from_its_backup(library: Path, tmp_path: Path) -> 
 
 def test_a_backup_is_of_one_moment_while_another_thread_writes(library: Path, tmp_path: Path) -> None:
     database = Database(library / DATABASE)
-    done = threading.Event()
+    done, written = threading.Event(), threading.Event()
 
     def write() -> None:
         step = 10_000
         while not done.is_set():
             fill(database, step, 50)
             step += 1000
+            written.set()
 
     writer = threading.Thread(target=write)
     writer.start()
+    made = []
     try:
-        made = [write_backup(database, library, tmp_path / f"backup{step}") for step in range(3)]
+        for step in range(3):
+            made.append(write_backup(database, library, tmp_path / f"backup{step}"))
+            # Whoever is quick: something more is written before the next one.
+            written.clear()
+            assert written.wait(60)
     finally:
         done.set()
         writer.join()

@@ -90,14 +90,18 @@ def test_questions_are_answered_and_writers_wait_while_the_file_is_written_anew(
     try:
         before = database.file.stat().st_size
         # Without a pause between the questions, which is when there is hardly a moment for it.
-        done = [compact_open(database, always=True) for _ in range(2)]
+        done, end = [], time.monotonic() + 120
+        while sum(not each.reason for each in done) < 2 and time.monotonic() < end:
+            done.append(compact_open(database, always=True))
     finally:
         stop.set()
         for each in threads:
             each.join(60)
     assert errors == []
     assert answers[0] > 0
-    assert [each.reason for each in done] == [""] * 2
+    # On a busy machine it may not find that moment at once, and says so.
+    assert {each.reason for each in done} <= {"", "questions left no moment for it"}
+    assert sum(not each.reason for each in done) == 2
     assert database.file.stat().st_size < before / 2
     # What was written before, between and after is there.
     assert database.read("SELECT count(*) FROM watched") == [(answers[1],)]
