@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medsearch_desktop.store.catalogue import FileRow
 from medsearch_desktop.store.database import Database, disk_path, stored_path
+from medsearch_desktop.store.unjoined import Unjoined
 
 READ_AGAIN = "UPDATE files SET mtime_ns = -1, sha256 = '' WHERE path IN ({broken})"
 _RECORDLESS = (
@@ -187,6 +188,8 @@ class Audit:
             if count:
                 for statement in relation.mend:
                     self._database.write(statement.format(broken=relation.broken))
+                # Nobody noted what that may decide.
+                Unjoined(self._database).forget()
         return int(count)
 
     def doubted(self) -> int:

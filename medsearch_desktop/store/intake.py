@@ -20,6 +20,7 @@ from medsearch_desktop.store.database import Database, disk_path, stored_path
 from medsearch_desktop.store.emptied import Emptied
 from medsearch_desktop.store.reports import NewReport, insert_reports
 from medsearch_desktop.store.stacks import insert_places
+from medsearch_desktop.store.unjoined import Unjoined
 from medsearch_desktop.store.versions import Versions
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
@@ -65,6 +66,7 @@ class Intake:
         self.versions = Versions(database)
         self._dropped: list[str] = []
         self._emptied = Emptied(database)
+        self._unjoined = Unjoined(database)
 
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
@@ -216,9 +218,11 @@ class Intake:
             names = {"old": stored_path(outcome.moved_from), "new": stored_path(outcome.file.path)}
             # A report's place may be what joins it to its study: it has to be joined anew.
             studies = self._write("SELECT study_uid FROM reports WHERE path = $old", old=names["old"])
+            self._unjoined.stir([names["old"]])
             self._write("UPDATE reports SET path = $new, study_uid = NULL, link_rule = NULL WHERE path = $old", **names)
             self.versions.move(names["old"], names["new"])
             self._write("UPDATE images SET path = $new WHERE path = $old", **names)
+            self._unjoined.stir([names["new"]])
             self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
             self._write("DELETE FROM files WHERE path = $old", old=names["old"])
             self._note_left({uid for (uid,) in studies if uid})
@@ -231,6 +235,7 @@ class Intake:
 
     def _drop_records_stored(self, paths: list[str]) -> None:
         gone = "path IN (SELECT unnest($paths))"
+        self._unjoined.stir(paths)
         studies = self._write(
             f"SELECT study_uid, series_uid FROM images WHERE {gone} UNION SELECT study_uid, NULL FROM reports"
             f" WHERE {gone} AND study_uid IS NOT NULL",
