@@ -6,6 +6,7 @@ file is dropped and its file read again at the next ingest; labels and correctio
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsearch_desktop.errors import LibraryFormatError
 from medsearch_desktop.store.catalogue import FileRow
 from medsearch_desktop.store.database import Database, disk_path, stored_path
 from medsearch_desktop.store.unjoined import Unjoined
@@ -172,6 +174,18 @@ class Audit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def unreadable(self, stop: threading.Event) -> Iterator[tuple[str, LibraryFormatError]]:
+        """Yield each table of which a part cannot be read, and why: every value of each is read, and its checksum."""
+        for (table,) in self._database.read(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() ORDER BY 1"
+        ):
+            if stop.is_set():
+                return
+            try:
+                self._database.read(f'SELECT bit_xor(hash(t)) FROM "{table}" t')
+            except LibraryFormatError as error:
+                yield table, error
 
     def broken(self, relation: Relation, *, most: int) -> tuple[int, list[str]]:
         """Return how many items break a rule, and the first `most` of them by name."""

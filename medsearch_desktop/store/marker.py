@@ -22,6 +22,13 @@ def prepare_folder(path: Path, *, create: bool) -> None:
     marker = path / MARKER
     if marker.exists():
         _check_format(marker)
+        if not (path / DATABASE).exists() and (path / "indexes").exists():
+            # A new one in its place would pass for the library, empty and sound, and the indexes would follow it.
+            raise LibraryFormatError(
+                "the database of the library is gone",
+                item=str(path / DATABASE),
+                remedy="Put it back, or restore a backup to a new folder; to begin anew, name another folder",
+            )
         return
     if (path / DATABASE).exists():
         # A crash between the two files of a new library, or a marker that was deleted: the database decides.

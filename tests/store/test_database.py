@@ -125,6 +125,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         (duckdb.IOException("Could not read from file"), LibraryFormatError),
         (duckdb.IOException('Cannot open file "x.wal": Input/output error'), LibraryError),
         (duckdb.IOException('Cannot open file "x": Permission denied'), LibraryError),
+        (
+            duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2"),
+            LibraryFormatError,
+        ),
         (duckdb.ParserException("syntax error"), LibraryError),
     ],
 )
