@@ -6,14 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faults.mounts import mounted, needs_mount
 from makers import write_department
+from servers import served
 
-from medsearch_desktop.errors import LibraryFormatError
+from medsearch_desktop.errors import LibraryError, LibraryFormatError
 from medsearch_desktop.library import Library, open_library
-from medsearch_desktop.store.backup import restore
+from medsearch_desktop.serve.owner import find_owner
+from medsearch_desktop.store.backup import restore, write_backup
+from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.marker import DATABASE
 
 # What DuckDB reads and checks as one; the file begins with three heads of 4,096 bytes.
@@ -170,3 +175,61 @@ def test_a_restore_that_an_earlier_release_began_is_begun_again(library: Path, t
     (place / f"{DATABASE}.part").write_bytes(b"half")
     restore(tmp_path / "backup", place)
     assert sorted(path.name for path in place.iterdir()) == [DATABASE, "library.json"]
+
+
+def test_a_log_for_which_there_is_no_room_ends_nothing(library: Path) -> None:
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("needs /dev/full, which Linux has")
+    (library / "medsearch.log").unlink()
+    (library / "medsearch.log").symlink_to(full)
+    with open_library(library) as opened:
+        opened.log.note("began")
+
+
+def test_a_folder_in_which_no_library_can_be_is_said_to_be_one(tmp_path: Path) -> None:
+    for name, said in (("n" * 300, "name too long"), (os.fsdecode(b"lib\xff"), "UTF-8")):
+        for create in (False, True):
+            with pytest.raises(LibraryError, match=f"(?i){said}"):
+                open_library(tmp_path / name, create=create)
+    with pytest.raises(LibraryError, match=r"(?i)name too long"):
+        write_backup(None, tmp_path / "library", tmp_path / ("n" * 300))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_of_the_library_has_to_be_is_named(library: Path) -> None:
+    shutil.rmtree(library / "thumbnails")
+    (library / "thumbnails").touch()
+    with pytest.raises(LibraryError, match="File exists"):
+        open_library(library)
+
+
+def test_an_owner_that_no_process_can_be_is_nobody(library: Path) -> None:
+    for pid in ("-1", "1" + "0" * 30):
+        told = library / "owner.json"
+        told.write_text(f'{{"url": "http://127.0.0.1:1", "token": "t", "pid": {pid}, "began": 0}}')
+        told.chmod(0o600)
+        assert find_owner(library) is None
+
+
+def test_a_statement_that_is_refused_in_the_midst_of_rows_is_told_of_as_it_is(tmp_path: Path) -> None:
+    database = Database(tmp_path / DATABASE)
+    row = {"path": ["/a"], "reason": ["because"]}
+    database.insert("failures", row)
+    with pytest.raises(LibraryError, match=r"(?i)duplicate key"), database.transaction():
+        database.insert("failures", row)
+    database.close()
+
+
+@needs_mount
+def test_a_server_begins_on_a_full_disk_and_can_be_read(library: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", size="40m"):
+        place = tmp_path / "disk" / "library"
+        shutil.copytree(library, place)
+        with suppress(OSError), (tmp_path / "disk" / "brim").open("wb", buffering=0) as brim:
+            while brim.write(bytes(4096)):
+                pass
+        with served(place) as server:
+            assert not (place / "owner.json").exists()
+            with server.client() as client:
+                assert client.get("/api/search", params={"q": "", "k": 2}).json()["total"] == 3

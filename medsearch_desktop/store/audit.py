@@ -27,6 +27,14 @@ _RECORDLESS = (
     # Of a report that has a later version elsewhere.
     " AND path NOT IN (SELECT path FROM report_versions)"
 )
+_FAILED = "SELECT path FROM files WHERE state = 'failed' AND path NOT IN (SELECT path FROM images)"
+_VERSIONLESS = (
+    "SELECT {0} FROM reports WHERE version_no IS NOT NULL"
+    " AND version_no NOT IN (SELECT version_no FROM report_versions)"
+)
+_NAMELESS = "report_id NOT IN (SELECT report_id FROM report_names)"
+_SLICELESS = "SELECT series_uid FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)"
+_PATIENTLESS = "patient_id NOT IN (SELECT patient_id FROM patients)"
 _EMPTY_STUDIES = (
     "SELECT study_uid FROM studies WHERE study_uid NOT IN (SELECT study_uid FROM images)"
     " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
@@ -79,7 +87,8 @@ RELATIONS: tuple[Relation, ...] = (
         "file-without-records",
         "is said to be indexed, and the library has nothing of it",
         _RECORDLESS,
-        (READ_AGAIN,),
+        # Of one that failed nothing says whether it had an image all the same.
+        (READ_AGAIN, READ_AGAIN.format(broken=_FAILED)),
     ),
     Relation(
         "file-without-reason",
@@ -139,14 +148,32 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "mean-without-slices",
         "the mean vector of a series that has no slice",
-        "SELECT series_uid FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)",
-        ("DELETE FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)",),
+        _SLICELESS,
+        (
+            READ_AGAIN.format(broken=f"SELECT path FROM images WHERE series_uid IN ({_SLICELESS})"),
+            f"DELETE FROM series_vectors WHERE series_uid IN ({_SLICELESS})",
+        ),
     ),
     Relation(
         "version-without-file",
         "a version of a report, of a file that the library does not know",
         "SELECT DISTINCT report_id FROM report_versions WHERE path NOT IN (SELECT path FROM files)",
         ("DELETE FROM report_versions WHERE path NOT IN (SELECT path FROM files)",),
+    ),
+    Relation(
+        "report-without-version",
+        "a report of which the version that counts is not kept",
+        _VERSIONLESS.format("report_id"),
+        (READ_AGAIN.format(broken=_VERSIONLESS.format("path")),),
+    ),
+    Relation(
+        "version-without-name",
+        "a version of a report by which no other can be told to be of the same",
+        f"SELECT DISTINCT report_id FROM report_versions WHERE {_NAMELESS}",
+        (
+            "INSERT INTO report_names SELECT DISTINCT unnest((stated::JSON->'$.names')::VARCHAR[]), report_id"
+            f" FROM report_versions WHERE {_NAMELESS}",
+        ),
     ),
     Relation(
         "entity-without-report",
@@ -165,6 +192,21 @@ RELATIONS: tuple[Relation, ...] = (
         "a series without image",
         "SELECT series_uid FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)",
         ("DELETE FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)",),
+    ),
+    Relation(
+        "study-without-patient",
+        "a study of a patient that the library does not know",
+        f"SELECT study_uid FROM studies WHERE {_PATIENTLESS}",
+        (
+            f"INSERT INTO patients SELECT patient_id, max(patient_sex) FROM studies WHERE {_PATIENTLESS}"
+            " GROUP BY patient_id",
+        ),
+    ),
+    Relation(
+        "ledger-empty",
+        "says that the indexes have nothing to learn, and there are documents",
+        "SELECT 'changes' WHERE EXISTS (SELECT 1 FROM document_keys) AND NOT EXISTS (SELECT 1 FROM changes)",
+        ("INSERT INTO changes SELECT nextval('change_seq'), 'document', min(doc_no) FROM document_keys",),
     ),
 )
 

@@ -72,7 +72,9 @@ def write_backup(database: Database, library: Path, target: Path, *, on_progress
     """
     tell = on_progress or untold
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if target.is_dir():
+    with writing_to(target.parent):
+        within = target.is_dir()
+    if within:
         target = target / f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     target = target.parent.resolve() / target.name
     if target.is_relative_to(library.resolve()):
