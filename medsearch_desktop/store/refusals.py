@@ -15,6 +15,9 @@ _NOT_WRITTEN = re.compile(r"(?i)could not (?:write|truncate|create|sync)|fsync|f
 # Says nothing against what the file holds: a disk that fails, a drive that is away, rights that are missing.
 _NOT_OPENED = re.compile(r"(?i)cannot open file|input/output error|permission denied")
 _NOT_WHOLE = ("not a valid DuckDB database", "Corrupt database file")
+_BAD_BLOCK = re.compile(r"Corrupt database file|database has been invalidated")
+# The tables by which rows are looked up are not read by `verify`, and made anew from the rows by a compaction.
+_COMPACT = "Where `medsearch verify` finds nothing wrong, `medsearch compact` mends it. "
 
 
 def refusal(text: str, file: Path, *, unreadable: bool) -> LibraryError:
@@ -44,6 +47,7 @@ def refusal(text: str, file: Path, *, unreadable: bool) -> LibraryError:
         return LibraryFormatError(
             f"the database cannot be read ({line})",
             item=str(file),
-            remedy="Restore it from a backup, or move the folder away and ingest again",
+            remedy=f"{_COMPACT if _BAD_BLOCK.search(text) else ''}"
+            "Restore it from a backup, or move the folder away and ingest again",
         )
     return LibraryError(f"the database refused a statement ({line})", item=str(file))

@@ -136,6 +136,13 @@ def test_every_error_of_the_database_becomes_ours(error: duckdb.Error, kind: typ
     assert type(_as_ours(error, Path("/somewhere/library.duckdb"))) is kind
 
 
+def test_what_a_compaction_can_mend_is_told_apart() -> None:
+    file = Path("/somewhere/library.duckdb")
+    bad_block = _as_ours(duckdb.Error("Corrupt database file: computed checksum 1 does not match"), file)
+    assert "`medsearch compact` mends it. Restore it from a backup" in bad_block.remedy
+    assert "compact" not in _as_ours(duckdb.IOException("it is not a valid DuckDB database file!"), file).remedy
+
+
 def test_an_error_of_a_statement_is_translated(database: Database) -> None:
     with pytest.raises(LibraryError):
         database.read("SELECT nothing FROM nowhere")
