@@ -230,3 +230,25 @@ def test_keys_of_names_that_no_alphabet_holds_are_numbers() -> None:
     assert keys_of_report(report_keys("/data/\udcff/\udcfe.txt", "/data", "")) != keys_of_report(
         report_keys("/data/\udcff/\udcfd.txt", "/data", "")
     )
+
+
+def test_a_report_that_is_withdrawn_leaves_the_other_alone_in_its_folder(sides: tuple[Side, Side]) -> None:
+    side, rng = sides[0], random.Random(0)
+
+    def message(path: str, status: ReportStatus, effective: str) -> Outcome:
+        stated = Statement(names=("n1",), status=status, effective=effective)
+        return Outcome(
+            file_of(path, FileKind.REPORT), INDEXED, 1, reports=(Report("m", "FINDINGS: m.", stated=stated),)
+        )
+
+    note = Report("r", "FINDINGS: clear.")
+    put(side, Outcome(file_of("/texts/q/note.txt", FileKind.REPORT), INDEXED, 1, reports=(note,)))
+    put(side, message("/texts/q/m.hl7", ReportStatus.FINAL, "2024-01-01"))
+    put(side, film("/texts/q/f.dcm", 1, "1.2.3.4.1", rng))
+    side.link()
+    assert side.joined() == {"r": (None, None), "m": (None, None)}
+    put(side, message("/data/a/c.hl7", ReportStatus.CANCELLED, "2024-01-02"))
+    side.link()
+    assert side.joined() == {"r": ("1.2.3.4.1", LinkRule.FOLDER)}
+    # Nothing is kept of what is not looked for any more.
+    assert side.database.read("SELECT * FROM sought") == side.database.read("SELECT * FROM stirred") == []
