@@ -27,7 +27,10 @@ _RECORDLESS = (
     # Of a report that has a later version elsewhere.
     " AND path NOT IN (SELECT path FROM report_versions)"
 )
-_FAILED = "SELECT path FROM files WHERE state = 'failed' AND path NOT IN (SELECT path FROM images)"
+_IMAGELESS = (
+    "SELECT path FROM files WHERE state IN ('failed', 'indexed', 'metadata') AND kind IN ('dicom', 'raster')"
+    " AND path NOT IN (SELECT path FROM images)"
+)
 _VERSIONLESS = (
     "SELECT {0} FROM reports WHERE version_no IS NOT NULL"
     " AND version_no NOT IN (SELECT version_no FROM report_versions)"
@@ -87,8 +90,8 @@ RELATIONS: tuple[Relation, ...] = (
         "file-without-records",
         "is said to be indexed, and the library has nothing of it",
         _RECORDLESS,
-        # Of one that failed nothing says whether it had an image all the same.
-        (READ_AGAIN, READ_AGAIN.format(broken=_FAILED)),
+        # Of one that failed, or holds a report, nothing says whether it had an image all the same.
+        (READ_AGAIN, READ_AGAIN.format(broken=_IMAGELESS)),
     ),
     Relation(
         "file-without-reason",
