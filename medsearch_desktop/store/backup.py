@@ -34,7 +34,7 @@ FORMAT = 1
 _BLOCK = 1 << 22
 _PREFIX = "medsearch-backup-"
 _DATED = re.compile(rf"{_PREFIX}\d{{8}}-\d{{6}}")
-_PART = re.compile(r"(?s)(?P<name>.+)\.(?P<pid>\d+)-(?P<machine>[0-9a-f]{8})?[0-9a-f]{8}\.part")
+_PART = re.compile(r"(?s)(?P<name>.+)\.(?P<pid>\d{1,9})-(?P<machine>[0-9a-f]{8})?[0-9a-f]{8}\.part")
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -224,7 +224,8 @@ def _remove_leftovers(target: Path) -> None:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
-                left.unlink(missing_ok=True)
+                with suppress(OSError):
+                    left.unlink()
 
 
 def _synced(file: Path) -> dict[str, Any]:

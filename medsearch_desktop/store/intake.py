@@ -210,22 +210,22 @@ class Intake:
         return self._database.write(sql, parameters)
 
     def _move(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if not outcome.moved_from:
-                continue
+        moved = [outcome for outcome in outcomes if outcome.moved_from]
+        # All at once, for each look goes through all images.
+        self._unjoined.stir([stored_path(outcome.moved_from) for outcome in moved])
+        for outcome in moved:
             # Whatever this path held before was written over; in order, for an heir may have taken it just now.
             self._drop_records([outcome.file.path])
             names = {"old": stored_path(outcome.moved_from), "new": stored_path(outcome.file.path)}
             # A report's place may be what joins it to its study: it has to be joined anew.
             studies = self._write("SELECT study_uid FROM reports WHERE path = $old", old=names["old"])
-            self._unjoined.stir([names["old"]])
             self._write("UPDATE reports SET path = $new, study_uid = NULL, link_rule = NULL WHERE path = $old", **names)
             self.versions.move(names["old"], names["new"])
             self._write("UPDATE images SET path = $new WHERE path = $old", **names)
-            self._unjoined.stir([names["new"]])
             self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
             self._write("DELETE FROM files WHERE path = $old", old=names["old"])
             self._note_left({uid for (uid,) in studies if uid})
+        self._unjoined.stir([stored_path(outcome.file.path) for outcome in moved])
 
     def _drop_records(self, paths: Sequence[str]) -> None:
         stored = [stored_path(path) for path in paths]

@@ -36,7 +36,7 @@ class Unjoined:
 
     def stir(self, paths: list[str]) -> None:
         """Note that the images and reports of these files, as the database spells them, came here or leave."""
-        if not self._database.write("SELECT 1 FROM sought LIMIT 1"):
+        if not paths or not self._database.write("SELECT 1 FROM sought LIMIT 1"):
             return
         those = "path IN (SELECT unnest($paths))"
         for sql in (
