@@ -20,6 +20,11 @@ def storage_full(folder: Path) -> StorageFullError:
     )
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that the disk takes no more."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
     """Translate the OSError of a write below `folder` to StorageFullError or LibraryError."""
@@ -27,7 +32,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # numpy's tofile gives no error number, only "N requested and M written".
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
+        if is_full(error) or "requested and" in str(error):
             raise storage_full(folder) from error
         raise LibraryError(f"cannot be written ({error.strerror or error})", item=str(folder)) from error
 

@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from medsearch_desktop.records import LinkRule, Report
 from medsearch_desktop.source.joining import ImageRow, ReportKeys, StudyDirectory, message_keys, report_keys
-from medsearch_desktop.source.seeking import NAME_SEPARATORS, sought
+from medsearch_desktop.source.seeking import NAME_SEPARATORS, keys_of_image, keys_of_report, sought
 from medsearch_desktop.statements import Statement
 from medsearch_desktop.store.catalogue import Catalogue
 from medsearch_desktop.store.intake import Intake
@@ -108,20 +110,32 @@ class ReportNames:
 def link_reports(catalogue: Catalogue, intake: Intake, joins: Joins) -> int:
     """Join every report that has no study yet to the one it belongs to; return how many were joined.
 
-    Runs over all reports without a study, so images may come before or after their report.
+    Images may come before or after their report: one that was looked at in vain is looked at again when something
+    came or went since that may decide.
     """
     links: list[tuple[str, str | None, LinkRule | None]] = []
-    after = ""
-    while unlinked := catalogue.unlinked_reports(after=after, limit=_JOINED_AT_ONCE):
-        after = unlinked[-1][0]
-        keys = {report_id: _keys(*rest) for report_id, *rest in unlinked}
+    unjoined = joins.unjoined
+    if (places := unjoined.came_and_went()) is None:
+        unjoined.forget()
+    new = unjoined.never_looked_at()
+    again = unjoined.sharing({key for place in places or () for key in keys_of_image(ImageRow(*place))})
+    numbers, unknown = np.union1d(new, again), set(new.tolist())
+    for start in range(0, len(numbers), _JOINED_AT_ONCE):
+        some = catalogue.reports_to_join(numbers[start : start + _JOINED_AT_ONCE])
+        keys = {(number, report_id): _keys(*rest) for number, report_id, *rest in some}
         wanted = sought(keys.values())
-        places = joins.study_places(**asdict(wanted), separators=NAME_SEPARATORS)
-        directory = StudyDirectory((ImageRow(*place) for place in places), joins.reports_in(wanted.folders))
-        for report_id, each in keys.items():
+        near = joins.study_places(**asdict(wanted), separators=NAME_SEPARATORS)
+        directory = StudyDirectory((ImageRow(*place) for place in near), joins.reports_in(wanted.folders))
+        in_vain: dict[int, set[int]] = {}
+        for (number, report_id), each in keys.items():
             if (found := directory.find(each)) is not None:
                 links.append((report_id, *found))
+            elif number in unknown:
+                in_vain[number] = keys_of_report(each)
+        unjoined.keep(in_vain)
     intake.link_reports(links)
+    if links:
+        unjoined.drop_joined()
     joins.keep_current()
     return len(links)
 

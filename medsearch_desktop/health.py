@@ -7,8 +7,6 @@ whose records are broken to be read again; labels and corrections, which nothing
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 import time
 from collections import Counter
@@ -22,9 +20,8 @@ import numpy as np
 
 from medsearch_desktop.conveyor import look_ahead
 from medsearch_desktop.embeddings import Embeddings
-from medsearch_desktop.errors import LibraryError, SourceError
-from medsearch_desktop.source.opening import container_of, is_member
-from medsearch_desktop.source.sniff import digest
+from medsearch_desktop.errors import LibraryError
+from medsearch_desktop.source.presence import is_there, problem_of
 from medsearch_desktop.store.audit import RELATIONS, Audit
 from medsearch_desktop.store.backup import Backup, OnProgress, restore, untold, write_backup
 from medsearch_desktop.store.catalogue import Catalogue, FileRow
@@ -47,7 +44,6 @@ _FILES_PER_EVENT = 1000
 _SECONDS_FOR_ITS_TURN = 5.0
 
 REPAIR = "`medsearch repair` sets it right, then `medsearch ingest FOLDER` reads what is missing"
-INGEST = "`medsearch ingest FOLDER` takes it up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +154,7 @@ class Health:
     ) -> HealthReport:
         """Look the library over and return what was found; nothing is written.
 
+        The whole database is read; where a part of it cannot be, that is all that is said.
         Every file is looked for by size and time; with `files` it is read, and its SHA-256 compared. `sample` is how
         many documents, vectors and thumbnails are compared value by value. `on_progress` is told (what, done, total)
         now and then; setting `stop` from another thread ends it. Memory does not grow with the library but for some
@@ -166,11 +163,19 @@ class Health:
         report, began, stop = HealthReport(), time.monotonic(), stop or threading.Event()
         tell = on_progress or untold
         with self._undisturbed():
-            for done, step in enumerate((self._relations, self._text, self._images, self._pictures)):
+            tell("records", 0, 4)
+            for table, error in self._audit.unreadable(stop):
+                report.add("database", f"table {table}", error.message, error.remedy)
+            steps = (self._relations, self._text, self._images, self._pictures)
+            # What cannot be read cannot be held against anything.
+            for done, step in enumerate(() if report.kinds else steps):
                 if stop.is_set():
                     break
                 tell("records", done, 4)
                 step(report, sample)
+        if report.kinds["database"]:
+            report.seconds = time.monotonic() - began
+            return report
         for row, problem in self._looked_at(self._catalogue.files(), report, files, tell, stop):
             report.add(problem[0], row.path, problem[1], problem[2])
         report.stopped = stop.is_set()
@@ -342,13 +347,13 @@ class Health:
     ) -> Iterator[tuple[FileRow, tuple[str, str, str]]]:
         """Yield each file with what is wrong with it: (kind, message, remedy)."""
         total = self._catalogue.totals().files
-        there = {path: _is_there(path) for path, _, _ in self._catalogue.roots()}
+        there = {path: is_there(path) for path, _, _ in self._catalogue.roots()}
         for root in sorted(path for path, found in there.items() if not found):
             report.notes.append(f"the folder {root} is away: what was indexed below it was not looked at")
 
         def look(row: FileRow) -> tuple[FileRow, tuple[str, str, str] | None]:
             away = not there.get(row.root, True) and row.root != row.path
-            return row, None if away else _look(row, read=read)
+            return row, None if away else problem_of(row.path, row.size, row.mtime_ns, row.sha256 if read else "")
 
         def until_stopped() -> Iterator[FileRow]:
             for row in rows:
@@ -372,44 +377,6 @@ class Health:
             if len(doubtful) >= _FILES_PER_EVENT:
                 yield from confirmed()
         yield from confirmed()
-
-
-def _is_there(root: str) -> bool:
-    try:
-        with os.scandir(root) as entries:
-            # So an unmounted drive leaves its mount point.
-            return any(True for _ in entries)
-    except NotADirectoryError:
-        return True
-    except OSError:
-        return False
-
-
-def _look(row: FileRow, *, read: bool) -> tuple[str, str, str] | None:
-    if row.mtime_ns == -1:
-        # It is to be read again whatever it is.
-        return None
-    try:
-        status = os.stat(container_of(row.path))  # noqa: PTH116 - names that are not UTF-8
-    except (FileNotFoundError, NotADirectoryError):
-        return "file-gone", "is gone since it was indexed", INGEST
-    except OSError as error:
-        return "file-unreadable", f"cannot be looked at ({error.strerror})", "Check that it may be read"
-    if not stat.S_ISREG(status.st_mode):
-        return "file-gone", "is no file any more", INGEST
-    # A member of an archive has the time of its archive, and a size of its own.
-    same_size = is_member(row.path) or status.st_size == row.size
-    if not same_size or status.st_mtime_ns != row.mtime_ns:
-        return "file-changed", "was written since it was indexed", INGEST
-    if read and row.sha256:
-        try:
-            unaltered = digest(row.path) == row.sha256
-        except SourceError as error:
-            return "file-unreadable", error.message, error.remedy or "Check that it may be read"
-        if not unaltered:
-            message = "holds something else than was indexed, at the same size and time"
-            return "file-altered", message, f"`medsearch repair --files` marks it; then {INGEST}"
-    return None
 
 
 def _behind(report: HealthReport, name: str, watermark: int, last: int) -> None:

@@ -72,7 +72,7 @@ from medsearch_desktop.store.files import Files
 from medsearch_desktop.store.fulltext import FulltextIndex
 from medsearch_desktop.store.intake import Intake
 from medsearch_desktop.store.joins import Joins
-from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, prepare_folder
+from medsearch_desktop.store.marker import DATABASE, FORMAT, MARKER, make_folder, prepare_folder
 from medsearch_desktop.store.models import Models
 from medsearch_desktop.store.outgoing import OutgoingFiles
 from medsearch_desktop.store.reports import StoredReport
@@ -111,7 +111,7 @@ class Library:
     def __init__(self, config: Config, *, create: bool = False) -> None:
         self.config = config
         self.path = config.library_path
-        if create and not (self.path / DATABASE).exists():
+        if create and not os.path.exists(self.path / DATABASE):  # noqa: PTH110 - whatever the name
             # A setting that is wrong makes no library.
             find_model(config.model)
         prepare_folder(self.path, create=create)
@@ -130,7 +130,7 @@ class Library:
             self.standing = Standing(self._database)
             self.outgoing = Outgoing(OutgoingFiles(self._database), self.holdings, studies_of=self._studies_of)
             self.thumbnails = Thumbnails(self.path / "thumbnails")
-            (self.path / "indexes").mkdir(mode=0o700, exist_ok=True)
+            make_folder(self.path / "indexes")
             self._models = Models(self._database)
             self._review = Review(self._database, reader=lambda: self.workbench.reader)
             self._meters = Meters(self._models)

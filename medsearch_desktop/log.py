@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+from contextlib import suppress
 from pathlib import Path
 
 FILE = "medsearch.log"
@@ -29,7 +30,9 @@ class Log:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._handler.close()
+        with suppress(OSError):
+            # What a full disk did not take is tried once more here.
+            self._handler.close()
 
 
 class _Handler(logging.handlers.RotatingFileHandler):

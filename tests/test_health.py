@@ -85,6 +85,11 @@ DAMAGE = {
     "entity-without-report": "UPDATE entities SET report_no = 999 WHERE report_no ="
     " (SELECT report_no FROM reports WHERE path LIKE '%s50000002.txt') AND ordinal = 0",
     "study-without-content": "INSERT INTO studies VALUES (999, '9.9', 'p', '', NULL, '', '', NULL, '')",
+    "report-without-version": "UPDATE reports SET version_no = 999 WHERE path LIKE '%s50000002.txt'",
+    "version-without-name": "INSERT INTO report_versions VALUES (9, 'r', (SELECT min(path) FROM files), 0, 'final',"
+    """ '', '', '', '', '{"names": ["a", "b"]}')""",
+    "study-without-patient": "DELETE FROM patients",
+    "ledger-empty": "DELETE FROM changes",
     "series-without-image": "INSERT INTO series VALUES ('9.9.9', '9.9', '', NULL, '', '', '', '')",
 }
 

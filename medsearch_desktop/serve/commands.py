@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -47,8 +48,8 @@ def open_library(options: argparse.Namespace, *, create: bool = False) -> Librar
 def ask_library(options: argparse.Namespace, *, create: bool = False) -> Library | RemoteLibrary:
     """Open the library that a command line names, or ask the process that owns it. Raises as `Library` does."""
     config = config_of(options)
-    # Without a server there is no such file, and nothing of what follows is loaded.
-    if (config.library_path / "owner.json").exists():
+    # Without a server there is no such file, and nothing of what follows is loaded. os.path: whatever the name.
+    if os.path.exists(config.library_path / "owner.json"):  # noqa: PTH110
         from medsearch_desktop.serve.owner import ask_owner
 
         if (remote := ask_owner(config.library_path)) is not None:

@@ -64,7 +64,7 @@ class Owner:
 
         try:
             return abs(_began(self.pid) - self.began) < 1.0
-        except psutil.Error:
+        except (psutil.Error, ValueError, OverflowError):
             return False
 
     def write(self, library: Path) -> None:

@@ -20,6 +20,7 @@ from types import FrameType
 import uvicorn
 
 from medsearch_desktop.config import Config
+from medsearch_desktop.disk import is_full
 from medsearch_desktop.errors import ConfigError, LibraryLockedError, ServeError
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
@@ -80,7 +81,13 @@ def serve(
         with _owned(config) as library:
             url = f"http://{_bracketed(host)}:{port}"
             owner = Owner.of_this_process(f"http://{LOOPBACK}:{port}", security.token)
-            owner.write(library.path)
+            try:
+                owner.write(library.path)
+            except ServeError as error:
+                if not is_full(error.__cause__):
+                    raise
+                # It can be read all the same, in the window and by its address.
+                print(f"medsearch: {error}: commands cannot ask this server until it is begun again", file=sys.stderr)
             try:
                 _run(library, security, sockets, url=url, watch=watch, on_ready=on_ready)
             finally:

@@ -46,7 +46,7 @@ _ACCESSION_VALUE = re.compile(r"[a-z0-9][\w./-]*")
 _SEPARATORS = re.compile(r"[ _.\-]+")
 _REPORT_WORDS = re.compile(r"(?:[ _.\-]+(?:report|rpt|rep|text|txt|findings|final|reading))+$", re.IGNORECASE)
 # MIMIC-CXR: files/p10/p10000032/s50414267/*.dcm beside files/p10/p10000032/s50414267.txt.
-_STUDY_FOLDER = re.compile(r"s(\d{6,})", re.IGNORECASE)
+STUDY_FOLDER = re.compile(r"s(\d{6,})", re.IGNORECASE)
 _PATIENT_FOLDER = re.compile(r"p(\d{6,})", re.IGNORECASE)
 # Names that every scanner and export gives; they say something within one folder only.
 COUNTED_NAME = re.compile(
@@ -62,7 +62,7 @@ _BARE_REPORT_NAME = re.compile(
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])[0-3]\d")
 # Below this a StudyID is a counter ("1" in most archives) and repeats between patients.
 _UNIQUE_STUDY_ID = 6
-_FOLDERS_READ = 3
+FOLDERS_READ = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def report_keys(path: str, root: str, head: str) -> ReportKeys:
     """
     text = head[:HEADER_CHARACTERS].lower()
     folder, base = os.path.split(path)
-    stem = _stem(base)
+    stem = stem_of(base)
     folders = list(_folder_names(folder, root))
     stated = Identifiers(
         study_uids=_distinct(match[0] or match[1] for match in _stated(_STATED_UID, text, "uid", "0020,")),
@@ -138,7 +138,7 @@ def study_hint(path: str, root: str) -> str:
     """
     folder = os.path.dirname(path)
     above, study = os.path.split(folder)
-    if not _STUDY_FOLDER.fullmatch(study):
+    if not STUDY_FOLDER.fullmatch(study):
         return ""
     patient = os.path.basename(above)
     if _PATIENT_FOLDER.fullmatch(patient):
@@ -172,11 +172,11 @@ class StudyDirectory:
         for path in reports:
             folder, base = os.path.split(path)
             self._reports_in[folder] = self._reports_in.get(folder, 0) + 1
-            wanted.update(report_stems(_stem(base)))
+            wanted.update(report_stems(stem_of(base)))
         seen: set[tuple[str, ...]] = set()
         for row in rows:
             folder, base = os.path.split(row.path)
-            for stem in _image_stems(_stem(base)):
+            for stem in image_stems(stem_of(base)):
                 if stem in wanted:
                     _enter(self._by_stem, stem, row.study_uid)
                     _enter(self._by_folder_and_stem, (folder, stem), row.study_uid)
@@ -222,7 +222,7 @@ class StudyDirectory:
         self._patients.setdefault(uid, set()).add(row.patient_id)
         study_id, patients = study_key(row.study_id), {patient_key(row.patient_id)}
         above, name = os.path.split(folder)
-        match = _STUDY_FOLDER.fullmatch(name)
+        match = STUDY_FOLDER.fullmatch(name)
         if match:
             study_id = study_id or match[1]
             patients.add(patient_key(os.path.basename(above)))
@@ -233,7 +233,7 @@ class StudyDirectory:
             for patient in patients - {""}:
                 _enter(self._by_patient_and_id, (patient, study_id), uid)
         _enter(self._in_folder, folder, uid)
-        for near in _nearest(folder, _FOLDERS_READ):
+        for near in nearest_folders(folder, FOLDERS_READ):
             _enter(self._below_folder, near, uid)
             if study_id:
                 _enter(self._by_folder_and_id, (near, study_id), uid)
@@ -325,7 +325,7 @@ def _enter(table: dict[_Key, str], key: _Key, study_uid: str) -> None:
         table[key] = ""
 
 
-def _stem(base: str) -> str:
+def stem_of(base: str) -> str:
     stem, suffix = os.path.splitext(base)
     return base if suffix[1:].isdigit() else stem
 
@@ -334,7 +334,7 @@ def report_stems(stem: str) -> list[str]:
     return list(_distinct([stem.casefold(), _REPORT_WORDS.sub("", stem).casefold()]))
 
 
-def _image_stems(stem: str) -> Iterator[str]:
+def image_stems(stem: str) -> Iterator[str]:
     """Yield an image's stem and the first parts of it that hold a number: CXR1_IM-0001-3001 begins with CXR1."""
     stem = stem.casefold()
     yield stem
@@ -347,13 +347,13 @@ def _image_stems(stem: str) -> Iterator[str]:
 
 
 def _folder_names(folder: str, root: str) -> Iterator[str]:
-    for near in _nearest(folder, _FOLDERS_READ):
+    for near in nearest_folders(folder, FOLDERS_READ):
         yield os.path.basename(near)
         if near == root:
             return
 
 
-def _nearest(folder: str, count: int) -> Iterator[str]:
+def nearest_folders(folder: str, count: int) -> Iterator[str]:
     for _ in range(count):
         yield folder
         above = os.path.dirname(folder)

@@ -5,16 +5,23 @@ A directory of a million images takes a minute and a gigabyte; of the few that a
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medsearch_desktop.source.joining import (
     COUNTED_NAME,
+    FOLDERS_READ,
+    STUDY_FOLDER,
+    ImageRow,
     ReportKeys,
     folded,
+    image_stems,
+    nearest_folders,
     patient_key,
     report_stems,
+    stem_of,
     study_key,
 )
 
@@ -72,3 +79,46 @@ def beginning(name: str) -> str:
     for separator in NAME_SEPARATORS:
         name = name.partition(separator)[0]
     return name
+
+
+def keys_of_report(keys: ReportKeys) -> set[int]:
+    """Return a number for each entry of a directory of studies that decides where a report belongs.
+
+    A report that was not joined need not be looked at again before an image with one of these (`keys_of_image`)
+    comes, changes or goes, or a report in its folder goes.
+    """
+    found = set[tuple[str, ...]]()
+    for each in (keys.stated, keys.named):
+        found.update(("study", uid) for uid in each.study_uids)
+        found.update(("accession", folded(number)) for number in each.accession_numbers)
+        found.update(("id", study_key(study_id)) for study_id in each.study_ids)
+    if keys.study_date:
+        found.update(("patient", patient_key(each), keys.study_date) for each in keys.patient_ids)
+    if keys.folder:
+        found |= {("folder", keys.folder), ("folder", os.path.join(keys.folder, keys.stem))}  # noqa: PTH118
+    if keys.stem:
+        found.update(("name", stem) for stem in report_stems(keys.stem) if not COUNTED_NAME.fullmatch(stem))
+    return set(map(_number, found))
+
+
+def keys_of_image(row: ImageRow) -> set[int]:
+    """Return a number for each entry that an image has in a directory of studies (`StudyDirectory`)."""
+    folder, base = os.path.split(row.path)
+    match = STUDY_FOLDER.fullmatch(os.path.basename(folder))  # noqa: PTH119
+    study_id = study_key(row.study_id) or (match[1] if match else "")
+    found = {("study", row.study_uid), *(("folder", near) for near in nearest_folders(folder, FOLDERS_READ))}
+    found.update(("name", stem) for stem in image_stems(stem_of(base)))
+    if accession := folded(row.accession_number):
+        found.add(("accession", accession))
+    if study_id:
+        found.add(("id", study_id))
+    keys = set(map(_number, found))
+    if row.study_date:
+        keys.add(_number(("patient", patient_key(row.patient_id), row.study_date)))
+    return keys
+
+
+def _number(key: tuple[str, ...]) -> int:
+    # Two that come to the same number by chance cost a look that was not needed, once in a while.
+    spelled = "\0".join(key).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(spelled, digest_size=8).digest(), "big", signed=True)

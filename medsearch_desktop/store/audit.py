@@ -6,6 +6,7 @@ file is dropped and its file read again at the next ingest; labels and correctio
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsearch_desktop.errors import LibraryFormatError
 from medsearch_desktop.store.catalogue import FileRow
 from medsearch_desktop.store.database import Database, disk_path, stored_path
+from medsearch_desktop.store.unjoined import Unjoined
 
 READ_AGAIN = "UPDATE files SET mtime_ns = -1, sha256 = '' WHERE path IN ({broken})"
 _RECORDLESS = (
@@ -24,6 +27,17 @@ _RECORDLESS = (
     # Of a report that has a later version elsewhere.
     " AND path NOT IN (SELECT path FROM report_versions)"
 )
+_IMAGELESS = (
+    "SELECT path FROM files WHERE state IN ('failed', 'indexed', 'metadata') AND kind IN ('dicom', 'raster')"
+    " AND path NOT IN (SELECT path FROM images)"
+)
+_VERSIONLESS = (
+    "SELECT {0} FROM reports WHERE version_no IS NOT NULL"
+    " AND version_no NOT IN (SELECT version_no FROM report_versions)"
+)
+_NAMELESS = "report_id NOT IN (SELECT report_id FROM report_names)"
+_SLICELESS = "SELECT series_uid FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)"
+_PATIENTLESS = "patient_id NOT IN (SELECT patient_id FROM patients)"
 _EMPTY_STUDIES = (
     "SELECT study_uid FROM studies WHERE study_uid NOT IN (SELECT study_uid FROM images)"
     " AND study_uid NOT IN (SELECT study_uid FROM reports WHERE study_uid IS NOT NULL)"
@@ -76,7 +90,8 @@ RELATIONS: tuple[Relation, ...] = (
         "file-without-records",
         "is said to be indexed, and the library has nothing of it",
         _RECORDLESS,
-        (READ_AGAIN,),
+        # Of one that failed, or holds a report, nothing says whether it had an image all the same.
+        (READ_AGAIN, READ_AGAIN.format(broken=_IMAGELESS)),
     ),
     Relation(
         "file-without-reason",
@@ -136,14 +151,32 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "mean-without-slices",
         "the mean vector of a series that has no slice",
-        "SELECT series_uid FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)",
-        ("DELETE FROM series_vectors WHERE series_uid NOT IN (SELECT series_uid FROM slices)",),
+        _SLICELESS,
+        (
+            READ_AGAIN.format(broken=f"SELECT path FROM images WHERE series_uid IN ({_SLICELESS})"),
+            f"DELETE FROM series_vectors WHERE series_uid IN ({_SLICELESS})",
+        ),
     ),
     Relation(
         "version-without-file",
         "a version of a report, of a file that the library does not know",
         "SELECT DISTINCT report_id FROM report_versions WHERE path NOT IN (SELECT path FROM files)",
         ("DELETE FROM report_versions WHERE path NOT IN (SELECT path FROM files)",),
+    ),
+    Relation(
+        "report-without-version",
+        "a report of which the version that counts is not kept",
+        _VERSIONLESS.format("report_id"),
+        (READ_AGAIN.format(broken=_VERSIONLESS.format("path")),),
+    ),
+    Relation(
+        "version-without-name",
+        "a version of a report by which no other can be told to be of the same",
+        f"SELECT DISTINCT report_id FROM report_versions WHERE {_NAMELESS}",
+        (
+            "INSERT INTO report_names SELECT DISTINCT unnest((stated::JSON->'$.names')::VARCHAR[]), report_id"
+            f" FROM report_versions WHERE {_NAMELESS}",
+        ),
     ),
     Relation(
         "entity-without-report",
@@ -163,6 +196,21 @@ RELATIONS: tuple[Relation, ...] = (
         "SELECT series_uid FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)",
         ("DELETE FROM series WHERE series_uid NOT IN (SELECT series_uid FROM images)",),
     ),
+    Relation(
+        "study-without-patient",
+        "a study of a patient that the library does not know",
+        f"SELECT study_uid FROM studies WHERE {_PATIENTLESS}",
+        (
+            f"INSERT INTO patients SELECT patient_id, max(patient_sex) FROM studies WHERE {_PATIENTLESS}"
+            " GROUP BY patient_id",
+        ),
+    ),
+    Relation(
+        "ledger-empty",
+        "says that the indexes have nothing to learn, and there are documents",
+        "SELECT 'changes' WHERE EXISTS (SELECT 1 FROM document_keys) AND NOT EXISTS (SELECT 1 FROM changes)",
+        ("INSERT INTO changes SELECT nextval('change_seq'), 'document', min(doc_no) FROM document_keys",),
+    ),
 )
 
 
@@ -171,6 +219,18 @@ class Audit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def unreadable(self, stop: threading.Event) -> Iterator[tuple[str, LibraryFormatError]]:
+        """Yield each table of which a part cannot be read, and why: every value of each is read, and its checksum."""
+        for (table,) in self._database.read(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() ORDER BY 1"
+        ):
+            if stop.is_set():
+                return
+            try:
+                self._database.read(f'SELECT bit_xor(hash(t)) FROM "{table}" t')
+            except LibraryFormatError as error:
+                yield table, error
 
     def broken(self, relation: Relation, *, most: int) -> tuple[int, list[str]]:
         """Return how many items break a rule, and the first `most` of them by name."""
@@ -187,6 +247,8 @@ class Audit:
             if count:
                 for statement in relation.mend:
                     self._database.write(statement.format(broken=relation.broken))
+                # Nobody noted what that may decide.
+                Unjoined(self._database).forget()
         return int(count)
 
     def doubted(self) -> int:

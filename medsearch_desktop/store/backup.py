@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from typing import Any
 import psutil
 
 from medsearch_desktop import __version__
-from medsearch_desktop.disk import sync_folder, writing_to
+from medsearch_desktop.disk import rename_new, sync_folder, writing_to
 from medsearch_desktop.errors import LibraryError, LibraryFormatError
 from medsearch_desktop.store.database import Database
 from medsearch_desktop.store.marker import DATABASE, MARKER, prepare_folder
@@ -29,6 +32,9 @@ from medsearch_desktop.store.marker import DATABASE, MARKER, prepare_folder
 MANIFEST = "manifest.json"
 FORMAT = 1
 _BLOCK = 1 << 22
+_PREFIX = "medsearch-backup-"
+_DATED = re.compile(rf"{_PREFIX}\d{{8}}-\d{{6}}")
+_PART = re.compile(r"(?s)(?P<name>.+)\.(?P<pid>\d{1,9})-(?P<machine>[0-9a-f]{8})?[0-9a-f]{8}\.part")
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -66,8 +72,10 @@ def write_backup(database: Database, library: Path, target: Path, *, on_progress
     """
     tell = on_progress or untold
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if target.is_dir():
-        target = target / f"medsearch-backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    with writing_to(target.parent):
+        within = target.is_dir()
+    if within:
+        target = target / f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     target = target.parent.resolve() / target.name
     if target.is_relative_to(library.resolve()):
         raise LibraryError(
@@ -75,7 +83,7 @@ def write_backup(database: Database, library: Path, target: Path, *, on_progress
         )
     if target.exists():
         raise LibraryError("is there already", item=str(target), remedy="Give a new name, or a folder to put it in")
-    part = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = _part_of(target)
     with writing_to(target.parent):
         _remove_leftovers(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,31 +156,38 @@ def restore(backup: Path, library: Path, *, on_progress: OnProgress | None = Non
     tell = on_progress or untold
     tell("checking", 0, 2)
     found = read_backup(backup)
-    part = library / f"{DATABASE}.part"
+    # Earlier releases gave it that name, whoever wrote it.
+    part, earlier = _part_of(library / DATABASE), library / f"{DATABASE}.part"
     try:
         held = [entry.name for entry in library.iterdir()] if library.exists() else []
     except OSError as error:
         raise LibraryError(f"cannot be read ({error.strerror})", item=str(library)) from error
-    if set(held) - {part.name}:
+    if any(name != earlier.name and not _PART.fullmatch(name) for name in held):
         raise LibraryError(
             "the folder is not empty, and nothing is written over",
             item=str(library),
             remedy="Give --library the name of a new folder",
         )
     tell("copying", 1, 2)
-    with writing_to(library):
-        library.mkdir(mode=0o700, parents=True, exist_ok=True)
-        library.chmod(0o700)
-        part.unlink(missing_ok=True)
-        with (backup / DATABASE).open("rb") as source, part.open("xb") as target:
-            part.chmod(0o600)
-            shutil.copyfileobj(source, target, _BLOCK)
-    _check_rows(part, found.rows)
-    with writing_to(library):
-        _synced(part)
-        # The marker comes last: a folder with a marker and no database would pass for a new, empty library.
-        part.replace(library / DATABASE)
-        sync_folder(library)
+    try:
+        with writing_to(library):
+            library.mkdir(mode=0o700, parents=True, exist_ok=True)
+            library.chmod(0o700)
+            _remove_leftovers(library / DATABASE)
+            earlier.unlink(missing_ok=True)
+            with (backup / DATABASE).open("rb") as source, part.open("xb") as target:
+                part.chmod(0o600)
+                shutil.copyfileobj(source, target, _BLOCK)
+        _check_rows(part, found.rows)
+        with writing_to(library):
+            _synced(part)
+            # The marker comes last: a folder with a marker and no database would pass for a new, empty library.
+            if not rename_new(part, library / DATABASE):
+                raise LibraryError("another process has made a library there meanwhile", item=str(library))
+            sync_folder(library)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     prepare_folder(library, create=False)
     return found
 
@@ -188,12 +203,29 @@ def _check_rows(file: Path, rows: dict[str, int]) -> None:
         copy.close()
 
 
+def _part_of(target: Path) -> Path:
+    """Return a name beside `target` for what is to become it, which tells of this process."""
+    return target.with_name(f"{target.name}.{os.getpid()}-{_machine()}{secrets.token_hex(4)}.part")
+
+
+def _machine() -> str:
+    # Several may write to one shared folder, where the number of a process says nothing by itself.
+    return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:8]
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove what backups of that name left behind whose process died."""
-    for left in target.parent.glob(f"{target.name.replace('[', '[[]')}.*-*.part"):
-        pid = left.name[len(target.name) + 1 :].partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove what backups of that name, or dated ones, left behind whose process on this machine died."""
+    for left in target.parent.glob("*.part"):
+        match = _PART.fullmatch(left.name)
+        # Those of earlier releases do not say which machine.
+        if match is None or match["machine"] not in (None, _machine()) or psutil.pid_exists(int(match["pid"])):
+            continue
+        if match["name"] == target.name or (match["machine"] and _DATED.fullmatch(match["name"])):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    left.unlink()
 
 
 def _synced(file: Path) -> dict[str, Any]:

@@ -112,18 +112,14 @@ class Catalogue:
         rows = self._read("SELECT report_id, path, position FROM reports")
         return {(disk_path(path), position): report_id for report_id, path, position in rows}
 
-    def unlinked_reports(self, *, after: str, limit: int) -> list[tuple[str, str, str, str, str]]:
-        """Return (report_id, path, root, first 2,000 characters, Statement as JSON or "") of reports with no study.
-
-        Up to `limit` of them by report_id, those after `after`.
-        """
-        rows = self._read(
-            "SELECT report_id, r.path, f.root, left(text, 2000), stated FROM reports r JOIN files f USING (path)"
-            " WHERE study_uid IS NULL AND report_id > $after ORDER BY report_id LIMIT $limit",
-            after=after,
-            limit=limit,
+    def reports_to_join(self, numbers: NDArray[np.int64]) -> list[tuple[int, str, str, str, str, str]]:
+        """Return (report_no, report_id, path, root, first 2,000 characters, Statement as JSON or "") by number."""
+        rows = self._database.read(
+            "SELECT report_no, report_id, r.path, f.root, left(text, 2000), stated FROM reports r"
+            " JOIN files f USING (path) WHERE report_no IN (SELECT no FROM numbers) ORDER BY report_id",
+            numbers=numbers,
         )
-        return [(report_id, disk_path(path), disk_path(root), *rest) for report_id, path, root, *rest in rows]
+        return [(no, report_id, disk_path(path), disk_path(root), *rest) for no, report_id, path, root, *rest in rows]
 
     def image(self, image_id: str) -> ImageRow | None:
         """Return the image of that identifier, or None."""

@@ -21,15 +21,11 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import duckdb
 import numpy as np
 
-from medsearch_desktop.disk import rename_new, storage_full, sync_folder, writing_to
+from medsearch_desktop.disk import rename_new, sync_folder, writing_to
 from medsearch_desktop.errors import LibraryError, LibraryFormatError, LibraryLockedError, ReportError
 from medsearch_desktop.store.gate import Gate
+from medsearch_desktop.store.refusals import refusal
 
-_LOCK_HOLDER = re.compile(r"PID (\d+)")
-# After a failed write DuckDB calls the whole database invalid; on the disk it is as the last commit left it.
-_NOT_WRITTEN = re.compile(r"(?i)could not (?:write|truncate|create|sync)|fsync|failed to (?:commit|create checkpoint)")
-# Says nothing against what the file holds: a disk that fails, a drive that is away, rights that are missing.
-_NOT_OPENED = re.compile(r"(?i)cannot open file|input/output error|permission denied")
 BYTES_PATH = "bytes:"
 # What takes more than two seconds would draw one on stdout, which holds answers and nothing else.
 _NO_BAR = "SET enable_progress_bar = false"
@@ -261,7 +257,9 @@ class Database:
             try:
                 self._connection.execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM batch_columns {conflict}")
             finally:
-                self._connection.unregister("batch_columns")
+                # After an error this is refused, too; the first is the one to tell.
+                with suppress(duckdb.Error):
+                    self._connection.unregister("batch_columns")
 
     def insert_vectors(self, image_nos: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any], *, model_id: str) -> None:
         """Append one vector an image; `vectors` is float32 of shape (n, 1024)."""
@@ -280,7 +278,9 @@ class Database:
                     {"model_id": model_id},
                 )
             finally:
-                self._connection.unregister("batch_vectors")
+                # After an error this is refused, too; the first is the one to tell.
+                with suppress(duckdb.Error):
+                    self._connection.unregister("batch_vectors")
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database file."""
@@ -296,7 +296,7 @@ class Database:
         alias = f"copy_{uuid.uuid4().hex}"
         place = str(target).replace("'", "''")
         # Beside the other statements, so that it sees one state of the tables whatever is committed meanwhile.
-        with self._gate.passing(), _translated(target), closing(self._new_cursor()) as cursor:
+        with self._gate.passing(), _translated(target, source=self.file), closing(self._new_cursor()) as cursor:
             ((own,),) = cursor.execute("SELECT current_database()").fetchall()
             cursor.execute(f"ATTACH '{place}' AS {alias}")
             try:
@@ -480,11 +480,15 @@ def _object_array(values: Column) -> np.ndarray[Any, Any]:
 
 
 @contextmanager
-def _translated(file: Path) -> Iterator[None]:
+def _translated(file: Path, *, source: Path | None = None) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise _as_ours(error, file) from error
+        ours = _as_ours(error, file)
+        if source is not None and isinstance(ours, LibraryFormatError):
+            # What cannot be read is what is copied, not the copy.
+            ours = _as_ours(error, source)
+        raise ours from error
     except RuntimeError as error:
         # DuckDB looks for signals while it works, and throws away the KeyboardInterrupt that comes of Ctrl-C.
         if str(error) == "Query interrupted":
@@ -493,34 +497,5 @@ def _translated(file: Path) -> Iterator[None]:
 
 
 def _as_ours(error: duckdb.Error, file: Path) -> LibraryError:
-    text = str(error)
-    folder = str(file.parent)
-    if "Could not set lock" in text or "being used by another process" in text:
-        holder = _LOCK_HOLDER.search(text)
-        who = f"process {holder[1]}" if holder else "another process"
-        return LibraryLockedError(
-            f"the library is in use by {who}", item=folder, remedy="Close it there, or wait until it has finished"
-        )
-    if "No space left" in text or "not enough space" in text or "disk is full" in text:
-        return storage_full(file.parent)
-    if _NOT_WRITTEN.search(text):
-        return LibraryError(
-            f"the database cannot be written ({text.splitlines()[0]}); nothing that was committed is lost",
-            item=folder,
-            remedy="Check the disk, then run the same command again: it goes on where it was",
-        )
-    if _NOT_OPENED.search(text):
-        return LibraryError(
-            f"the database cannot be opened ({text.splitlines()[0]})",
-            item=folder,
-            remedy="Check its disk, and that you may read and write there, then run the same command again",
-        )
-    if isinstance(error, duckdb.IOException | duckdb.SerializationException | duckdb.FatalException) or (
-        "not a valid DuckDB database" in text
-    ):
-        return LibraryFormatError(
-            f"the database cannot be read ({text.splitlines()[0]})",
-            item=str(file),
-            remedy="Restore it from a backup, or move the folder away and ingest again",
-        )
-    return LibraryError(f"the database refused a statement ({text.splitlines()[0]})", item=str(file))
+    kinds = (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
+    return refusal(str(error), file, unreadable=isinstance(error, kinds))

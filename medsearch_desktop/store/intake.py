@@ -20,6 +20,7 @@ from medsearch_desktop.store.database import Database, disk_path, stored_path
 from medsearch_desktop.store.emptied import Emptied
 from medsearch_desktop.store.reports import NewReport, insert_reports
 from medsearch_desktop.store.stacks import insert_places
+from medsearch_desktop.store.unjoined import Unjoined
 from medsearch_desktop.store.versions import Versions
 
 INDEXED, METADATA, DUPLICATE, FAILED, IGNORED = "indexed", "metadata", "duplicate", "failed", "ignored"
@@ -65,6 +66,7 @@ class Intake:
         self.versions = Versions(database)
         self._dropped: list[str] = []
         self._emptied = Emptied(database)
+        self._unjoined = Unjoined(database)
 
     def write(self, outcomes: Sequence[Outcome], *, model_id: str, pipeline_version: str) -> list[Outcome]:
         """Commit `outcomes` and return them as they were committed.
@@ -208,9 +210,10 @@ class Intake:
         return self._database.write(sql, parameters)
 
     def _move(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if not outcome.moved_from:
-                continue
+        moved = [outcome for outcome in outcomes if outcome.moved_from]
+        # All at once, for each look goes through all images.
+        self._unjoined.stir([stored_path(outcome.moved_from) for outcome in moved])
+        for outcome in moved:
             # Whatever this path held before was written over; in order, for an heir may have taken it just now.
             self._drop_records([outcome.file.path])
             names = {"old": stored_path(outcome.moved_from), "new": stored_path(outcome.file.path)}
@@ -222,6 +225,7 @@ class Intake:
             self._write("UPDATE failures SET path = $new WHERE path = $old", **names)
             self._write("DELETE FROM files WHERE path = $old", old=names["old"])
             self._note_left({uid for (uid,) in studies if uid})
+        self._unjoined.stir([stored_path(outcome.file.path) for outcome in moved])
 
     def _drop_records(self, paths: Sequence[str]) -> None:
         stored = [stored_path(path) for path in paths]
@@ -231,6 +235,7 @@ class Intake:
 
     def _drop_records_stored(self, paths: list[str]) -> None:
         gone = "path IN (SELECT unnest($paths))"
+        self._unjoined.stir(paths)
         studies = self._write(
             f"SELECT study_uid, series_uid FROM images WHERE {gone} UNION SELECT study_uid, NULL FROM reports"
             f" WHERE {gone} AND study_uid IS NOT NULL",

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from medsearch_desktop.store.database import BYTES_PATH, Database, disk_path, stored_path
+from medsearch_desktop.store.unjoined import Unjoined
 
 # Of what Python and the database fold differently nothing is left out; nor are names that stand here otherwise.
 _ODD = "strlen({0}) != length({0})"
@@ -21,15 +22,19 @@ class Joins:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.unjoined = Unjoined(database)
 
     def are_current(self) -> bool:
         """Whether nothing has changed since all reports were joined; an ingest may have been cut off before that."""
-        return bool(self._database.read(f"SELECT 1 FROM joined WHERE seq = ({_LAST})"))
+        return (
+            bool(self._database.read(f"SELECT 1 FROM joined WHERE seq = ({_LAST})")) and not self.unjoined.is_stirred()
+        )
 
     def keep_current(self) -> None:
         """Note that all reports are joined."""
         with self._database.transaction():
             self._database.write("DELETE FROM joined")
+            self._database.write("DELETE FROM stirred")
             self._database.write(f"INSERT INTO joined {_LAST}")
 
     def report_ids_in(self, path: str) -> dict[int, str]:

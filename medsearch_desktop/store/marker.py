@@ -20,8 +20,23 @@ def prepare_folder(path: Path, *, create: bool) -> None:
     Raises LibraryNotFoundError, LibraryFormatError, LibraryError, StorageFullError.
     """
     marker = path / MARKER
-    if marker.exists():
+    with writing_to(path):
+        held = marker.exists()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise LibraryError(
+            "no database can be in a folder whose path is not UTF-8", item=str(path), remedy="Name another folder"
+        ) from error
+    if held:
         _check_format(marker)
+        if not (path / DATABASE).exists() and (path / "indexes").exists():
+            # A new one in its place would pass for the library, empty and sound, and the indexes would follow it.
+            raise LibraryFormatError(
+                "the database of the library is gone",
+                item=str(path / DATABASE),
+                remedy="Put it back, or restore a backup to a new folder; to begin anew, name another folder",
+            )
         return
     if (path / DATABASE).exists():
         # A crash between the two files of a new library, or a marker that was deleted: the database decides.
@@ -42,6 +57,12 @@ def prepare_folder(path: Path, *, create: bool) -> None:
             )
         path.chmod(0o700)
     _write_marker(marker)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of the library, for its owner alone; raises StorageFullError, LibraryError."""
+    with writing_to(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _check_format(marker: Path) -> None:

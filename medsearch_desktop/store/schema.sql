@@ -319,3 +319,19 @@ CREATE TABLE reception (
 CREATE TABLE joined (
     seq         BIGINT NOT NULL        -- one row: the last of `changes` when all reports had been joined
 );
+
+-- migration 10
+-- By what reports without a study were looked up, as numbers made of it; they are looked at again for cause only.
+CREATE TABLE sought (
+    report_no   BIGINT NOT NULL,
+    key         BIGINT NOT NULL
+);
+-- Images and reports that left or moved since all reports were joined, as they were and as they are.
+CREATE TABLE stirred (
+    study_uid         VARCHAR NOT NULL,
+    accession_number  VARCHAR NOT NULL,
+    study_id          VARCHAR NOT NULL,
+    patient_id        VARCHAR NOT NULL,
+    path              VARCHAR NOT NULL,
+    study_date        VARCHAR NOT NULL
+);

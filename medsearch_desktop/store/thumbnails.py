@@ -18,6 +18,7 @@ import numpy as np
 
 from medsearch_desktop.disk import writing_to
 from medsearch_desktop.errors import LibraryError
+from medsearch_desktop.store.marker import make_folder
 
 # Folder and name as `path` and `write` make them; what else lies there is not ours.
 _OWN = re.compile(r"([0-9a-f]{16})[0-9a-f]{18}(?:\.webp|(\.\d+-\d+\.part))")
@@ -30,7 +31,7 @@ class Thumbnails:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
 
     def path(self, image_id: str) -> Path:
         """Return where the thumbnail of an image lies or would lie."""

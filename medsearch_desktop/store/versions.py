@@ -15,6 +15,7 @@ from medsearch_desktop.records import Report
 from medsearch_desktop.statements import ReportStatus, Statement, StoredVersion
 from medsearch_desktop.store.database import Database, disk_path
 from medsearch_desktop.store.reports import NewReport, insert_reports
+from medsearch_desktop.store.unjoined import Unjoined
 
 _COLUMNS = "version_no, report_id, path, position, status, effective, sent, encoding, text, stated"
 _CORRECTED = {status.value: rank for rank, status in enumerate((ReportStatus.FINAL, ReportStatus.CORRECTED))}
@@ -163,6 +164,7 @@ class Versions:
         of_these = "report_id IN (SELECT unnest($ids))"
         rows = self._write(f"SELECT report_no, study_uid FROM reports WHERE {of_these}", ids=report_ids)
         numbers = [no for no, _ in rows]
+        Unjoined(self._database).withdraw(numbers)
         self._write(
             "INSERT INTO changes SELECT nextval('change_seq'), 'document', no * 2 FROM (SELECT unnest($nos) AS no)",
             nos=numbers,

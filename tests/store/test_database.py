@@ -125,11 +125,22 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         (duckdb.IOException("Could not read from file"), LibraryFormatError),
         (duckdb.IOException('Cannot open file "x.wal": Input/output error'), LibraryError),
         (duckdb.IOException('Cannot open file "x": Permission denied'), LibraryError),
+        (
+            duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2"),
+            LibraryFormatError,
+        ),
         (duckdb.ParserException("syntax error"), LibraryError),
     ],
 )
 def test_every_error_of_the_database_becomes_ours(error: duckdb.Error, kind: type[LibraryError]) -> None:
     assert type(_as_ours(error, Path("/somewhere/library.duckdb"))) is kind
+
+
+def test_what_a_compaction_can_mend_is_told_apart() -> None:
+    file = Path("/somewhere/library.duckdb")
+    bad_block = _as_ours(duckdb.Error("Corrupt database file: computed checksum 1 does not match"), file)
+    assert "`medsearch compact` mends it. Restore it from a backup" in bad_block.remedy
+    assert "compact" not in _as_ours(duckdb.IOException("it is not a valid DuckDB database file!"), file).remedy
 
 
 def test_an_error_of_a_statement_is_translated(database: Database) -> None:
