@@ -30,6 +30,7 @@ from medsearch_desktop.records import (
 from medsearch_desktop.serve import wire
 from medsearch_desktop.serve.cursors import write_cursor
 from medsearch_desktop.serve.errors import error_from_json
+from medsearch_desktop.source.opening import open_on_disk
 
 if TYPE_CHECKING:
     from medsearch_desktop.sending import Sent
@@ -108,9 +109,9 @@ def find_owner(library: Path) -> Owner | None:
 
 
 def _read(library: Path) -> Owner | None:
-    path = library / FILE
     try:
-        with path.open("rb") as file:
+        # A pipe of that name would be waited on for ever, by every command.
+        with open_on_disk(os.fspath(library / FILE)) as file:
             held = os.fstat(file.fileno())
             if hasattr(os, "geteuid") and (held.st_uid != os.geteuid() or held.st_mode & 0o077):
                 return None

@@ -237,7 +237,7 @@ def test_a_signal_parks_an_ingest_and_the_library_is_whole(tmp_path: Path, numbe
         assert library.totals().images == 60
 
 
-@pytest.mark.parametrize("left", ["nothing", "dead", "reused", "elsewhere", "open", "garbage"])
+@pytest.mark.parametrize("left", ["nothing", "dead", "reused", "elsewhere", "open", "garbage", "pipe"])
 def test_a_file_that_nobody_stands_behind_counts_for_nothing(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: str
 ) -> None:
@@ -259,6 +259,8 @@ def test_a_file_that_nobody_stands_behind_counts_for_nothing(
     elif left == "garbage":
         file.write_text("{")
         file.chmod(0o600)
+    elif left == "pipe":
+        os.mkfifo(file, 0o600)
     assert find_owner(folder) is None
     assert ask_owner(folder) is None
     status, out, _ = run(capsys, "search", "effusion", "--json", "--library", folder)
