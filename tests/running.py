@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-MEDSEARCH = (sys.executable, "-m", "medsearch_desktop")
+from servers import MEDSEARCH
 
 
 def spoken(text: str) -> str:

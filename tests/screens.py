@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from running import MEDSEARCH
+from servers import MEDSEARCH
 
 from medsearch_desktop.serve.api.pages import BUILT, INDEX
 

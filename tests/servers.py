@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from running import MEDSEARCH
 
 from medsearch_desktop.library import Library
 from medsearch_desktop.serve.api.app import create_app
 from medsearch_desktop.serve.api.pages import BUILT
 from medsearch_desktop.serve.security import Security
 from medsearch_desktop.serve.server import _listen
+
+MEDSEARCH = (sys.executable, "-m", "medsearch_desktop")
 
 
 @dataclass
