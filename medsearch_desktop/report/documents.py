@@ -66,7 +66,7 @@ def _read(form: _Format, data: bytes, name: str, limits: Limits) -> Iterator[Fou
 
 def read_attached(data: bytes, name: str, limits: Limits) -> str:
     """Return the text of a document that a message carries. Raises ReportError."""
-    if pdf.is_pdf(data[:1100]):
+    if pdf.is_pdf(data):
         return clean_text(pdf.pdf_text(data, name=name, max_characters=limits.report))
     return read_text(data, name=name, max_bytes=limits.report)[0]
 
@@ -82,7 +82,7 @@ def _attached(limits: Limits) -> Callable[[bytes, str], str]:
 
     def read(data: bytes, name: str) -> str:
         nonlocal slow
-        if slow and pdf.is_pdf(data[:1100]):
+        if slow and pdf.is_pdf(data):
             raise ReportError(
                 "is not read, as another document of the file took too long", item=name, remedy="Give it on its own"
             )
